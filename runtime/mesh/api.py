@@ -1,0 +1,144 @@
+"""The mesh as services see it: a command plane, a state plane and the book of members.
+
+``runtime.mesh.zmq_*`` is the real one, ``runtime.mesh.fake`` (virtual time, faults) the one of the simulation; both
+pass ``tests/contract/test_mesh_contract.py``. One Mesh per service. Handlers and callbacks run on the service's loop.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from world.ids import NodeId
+from world.messages import Member, Message
+
+M = TypeVar("M", bound=Message)
+
+
+class MeshError(Exception):
+    """Base; ``code`` is what a client may be told."""
+
+    code = "mesh"
+
+
+class Unreachable(MeshError):
+    """No such live member, its outbox is full, or it is declared dead. ``applied`` is never certain after a retry."""
+
+    code = "unreachable"
+
+
+class DeadlineExceeded(MeshError):
+    code = "deadline"
+
+
+class Refused(MeshError):
+    """The peer answered ``Problem``; ``code`` and ``detail`` are the peer's."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a message: vouched for by the envelope, already checked against the death verdicts."""
+
+    node: NodeId
+    generation: int
+
+
+Handler = Callable[[Sender, Any], Message | None | Awaitable[Message | None]]
+
+
+class CommandPlane(Protocol):
+    def serve(self, kind: type[M], handler: Callable[[Sender, M], Message | None | Awaitable[Message | None]]) -> None:
+        """One handler per message type. For calls its return value is the reply (None: ``Ok``); raising ``Refused``
+        answers ``Problem(code, detail)``; any other exception answers ``Problem("internal")`` and is logged and counted.
+        A retry of a call (same origin, same call number) in flight is joined, one answered within RPC_DEADLINE_MS
+        is answered from memory: handlers see a call once per origin call, unless this process restarted."""
+        ...
+
+    async def call(self, node: NodeId, message: Message, *, deadline_ms: float = ...) -> Message:
+        """Send, retry every RPC_RETRY_MS until the reply or the deadline.
+        Raises Unreachable, DeadlineExceeded, Refused."""
+        ...
+
+    async def call_any(self, role: str, message: Message, *, deadline_ms: float = ...) -> Message:
+        """Round robin over the live, ready members of a role; goes on to the next where one does not answer within its
+        share of the deadline (the message must be safe to repeat). Raises as ``call``."""
+        ...
+
+    def send(self, node: NodeId, message: Message) -> bool:
+        """One way, best effort, ordered per peer. False (and counted) where the outbox is full or no such peer."""
+        ...
+
+
+class StatePlane(Protocol):
+    """Raw channels; sequences, digests, joins and repairs are ``world.channels`` on top of it."""
+
+    def publish(self, topic: bytes, body: bytes) -> bool:
+        """False where nobody listens (nothing was sent, counted). The newest is dropped where a queue is full."""
+        ...
+
+    def listeners(self, topic: bytes) -> int: ...
+
+    def on_subscription(self, callback: Callable[[bytes, bool], None]) -> None:
+        """``callback(topic, subscribed)`` at this publisher for every subscribe and unsubscribe (XPUB_VERBOSER)."""
+        ...
+
+    def subscribe(self, publisher: NodeId, topic: bytes) -> None:
+        """One SUB socket per publisher; idempotent per (publisher, topic)."""
+        ...
+
+    def unsubscribe(self, publisher: NodeId, topic: bytes) -> None: ...
+
+    def reconnect(self, publisher: NodeId) -> None:
+        """Drop and remake the link to this publisher; subscriptions are made anew."""
+        ...
+
+    def on_frame(self, callback: Callable[[NodeId, bytes, bytes], None]) -> None:
+        """``callback(publisher, topic, body)``."""
+        ...
+
+
+class Book(Protocol):
+    """The known members. A member is live while its asyncio heartbeats come (SUSPECT_AFTER_MS)."""
+
+    def members(self, role: str | None = None) -> list[Member]:
+        """All known, highest generation each, dead generations excluded; includes me."""
+        ...
+
+    def get(self, node: NodeId) -> Member | None: ...
+
+    def suspected(self, node: NodeId) -> bool:
+        """True while its heartbeats are missed. Suspicion is not death: only the CAS on ``srv:`` is."""
+        ...
+
+    def highest_generation(self, node: NodeId) -> int: ...
+
+    def declare_dead(self, node: NodeId, generation: int) -> None:
+        """Spread the verdict: everyone drops this generation's traffic and answers it ``YouAreDead``."""
+        ...
+
+    def is_dead(self, node: NodeId, generation: int) -> bool: ...
+
+    def round_trip_ms(self, node: NodeId) -> float: ...
+
+    def on_change(self, callback: Callable[[], None]) -> None: ...
+
+    def on_dead(self, callback: Callable[[NodeId, int], None]) -> None: ...
+
+    def on_self_dead(self, callback: Callable[[int], None]) -> None:
+        """Somebody answered ``you are dead``, naming the highest generation known: a game server exits, others rejoin."""
+        ...
+
+
+class Mesh(CommandPlane, StatePlane, Protocol):
+    book: Book
+
+    @property
+    def me(self) -> Member: ...
+
+    def update_me(self, **changes: Any) -> None:
+        """Change my ``load``/``state``/``info`` in the book; pushed with the next heartbeat, at once if state changed."""
+        ...

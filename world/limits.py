@@ -1,0 +1,130 @@
+"""Every bound and timeout of the system, each named with its unit, in one place.
+
+Change one by measurement and write the figure down in ``docs/performance.md``.
+Names end in their unit: ``_MS`` milliseconds, ``_S`` seconds, ``_M`` metres, ``_BYTES``, ``_PER_S``, or a plain count.
+"""
+
+from typing import Final
+
+# -- the world and its grid ------------------------------------------------------------------------------------------
+WORLD_M: Final = 8192
+CELL_M: Final = 128  # a pub/sub channel
+SUBCELL_M: Final = 32  # a slice inside a channel: what one client message carries
+REGION_M: Final = 256  # a unit of ownership for everything that is not an avatar
+SIGHT_M: Final = 50.0  # radius of an avatar's sight
+SIGHT_HYSTERESIS_M: Final = 16.0  # a channel or sub-cell is left only this far beyond sight
+REACH_M: Final = 4.0  # how far an avatar's hands reach
+HEARING_M: Final = 30.0
+
+# -- the tick and motion ----------------------------------------------------------------------------------------------
+TICK_MS: Final = 100
+WALK_SPEED_M_PER_S: Final = 6.0
+SPEED_TOLERANCE: Final = 1.10  # a claimed path may be this much longer than speed x time (clock jitter)
+MOVE_SLACK_M: Final = 1.5  # beyond the tolerance: jitter of one tick and of the network
+MOVE_BUDGET_MS: Final = 1_000  # unused walking time a client may save up while the network stalls
+EXTRAPOLATION_ERROR_M: Final = 0.25  # a record is sent when extrapolation errs by more
+ECHO_EVERY_MS: Final = 250  # and at least this often while inputs are unacknowledged
+INPUT_SILENCE_STOP_MS: Final = 1_500  # a mover whose client says nothing stops
+INPUT_RESEND_WINDOW_MS: Final = 1_000
+HIDE_AFTER_LEAVE_MS: Final = 500
+
+# -- the state plane ---------------------------------------------------------------------------------------------------
+DIGEST_MS: Final = 250
+DIGEST_RECENT_MS: Final = 2_000  # a digest lists cells non-empty within this time
+REPAIR_RING_MS: Final = 2_000
+REPAIR_RING_FRAMES: Final = 64  # per cell, oldest dropped
+REPAIR_AFTER_MS: Final = 250  # a row ahead of what was applied for this long starts a repair
+JOIN_RETRY_MS: Final = 500
+JOIN_BUFFER_FRAMES: Final = 64  # per (publisher, cell), before its snapshot; overflow: ask for the snapshot again
+STALE_AFTER_MS: Final = 750
+PUBLISHER_RECONNECT_MS: Final = 3_000
+PUBLISHER_HIDE_MS: Final = 5_000
+CELL_LEAVE_MS: Final = 2_000  # a channel no longer in sight is left after this time
+MIRROR_DELTA_BYTES: Final = 64 * 1024  # per (publisher, cell) at a gateway; beyond it a fresh snapshot is asked for
+STATE_SEND_HWM_FRAMES: Final = 20_000  # about 2 s of one publisher's traffic; a full queue drops the newest
+STATE_FRAME_BYTES: Final = 1 << 20
+
+# -- the command plane -------------------------------------------------------------------------------------------------
+HEARTBEAT_MS: Final = 500
+SUSPECT_AFTER_MS: Final = 1_500
+DEATH_AFTER_MS: Final = 3_000
+LOOP_PAUSE_MS: Final = 1_000  # a game server whose loop paused longer re-reads its record before it speaks
+RPC_DEADLINE_MS: Final = 3_000
+RPC_RETRY_MS: Final = 400  # the origin sends again, same key, until reply or deadline
+PEER_OUTBOX_MESSAGES: Final = 10_000  # per peer; a full outbox refuses the newest with Unreachable
+COMMAND_SEND_HWM_MESSAGES: Final = 2_000
+COMMAND_MESSAGE_BYTES: Final = 4 << 20
+CALLS_IN_FLIGHT: Final = 20_000
+BOOK_MEMBERS: Final = 1_000
+BROKER_FORGET_MS: Final = 5_000  # a member silent for longer leaves the book's live part
+JOIN_ANSWER_MS: Final = 1_000
+CLOCK_SLEW_MS_PER_S: Final = 50  # world time is never stepped by more once running
+
+# -- the durable plane -------------------------------------------------------------------------------------------------
+SRV_RENEW_MS: Final = 1_000
+OWNED_SHARDS: Final = 8
+MOTION_DOCUMENT_MS: Final = 500
+WRITE_BEHIND_MS: Final = 250
+GROUP_COMMIT_MS: Final = 5
+GROUP_COMMIT_WRITES: Final = 512
+STORE_QUEUE_WRITES: Final = 8_192  # beyond it the store answers Temporary
+STORE_CALL_MS: Final = 2_000
+STORE_GIVE_UP_MS: Final = 5_000  # a durable command waits this long, then answers store_unavailable
+STORE_KEY_BYTES: Final = 250
+STORE_VALUE_BYTES: Final = 1 << 20
+STORE_MANY_KEYS: Final = 1_000
+STORE_LIST_KEYS: Final = 10_000
+UNIT_OUTBOX_ENTRIES: Final = 256
+UNIT_RESULTS: Final = 128  # operation results kept above the client's floor
+KEY_RETENTION_S: Final = 600  # a settled origin's row may be pruned from a unit after this
+INTEREST_MS: Final = 1_000
+REGION_IDLE_S: Final = 30
+AVATAR_LINGER_S: Final = 30
+REDRIVE_MS: Final = 1_000  # an undelivered outbox entry is sent again
+COMMAND_DEADLINE_MS: Final = 5_000
+AVATARS_PER_SERVER: Final = 2_000
+REGIONS_PER_SERVER: Final = 1_024
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+CLIENT_HEARTBEAT_MS: Final = 5_000
+CLIENT_SILENCE_MS: Final = 15_000
+HANDSHAKE_MS: Final = 5_000  # from TCP accept to the end of the HTTP request, and again from upgrade to identify
+CLIENT_MESSAGE_BYTES: Final = 4_096
+CLIENT_FRAGMENTS: Final = 8
+HTTP_HEADER_BYTES: Final = 16 * 1024
+HTTP_BODY_BYTES: Final = 16 * 1024
+CLIENT_MESSAGES_PER_S: Final = 60
+CLIENT_MESSAGES_BURST: Final = 120
+CLIENT_COMMANDS_IN_FLIGHT: Final = 32
+CLIENT_BUFFER_BYTES: Final = 256 * 1024  # above it a client is skipped and later served a fresh snapshot
+CLIENT_BUFFER_CLOSE_BYTES: Final = 1 << 20
+CLIENT_SLOW_CLOSE_MS: Final = 10_000  # skipped for this long: closed with too_slow
+CLIENT_CLOSE_MS: Final = 2_000
+CLIENTS_PER_GATEWAY: Final = 5_000
+EVENT_RING_S: Final = 30
+EVENT_RING_EVENTS: Final = 512
+EVENT_RING_BYTES: Final = 256 * 1024
+RESUME_WINDOW_S: Final = 60
+SAY_CHARACTERS: Final = 200
+ATTACH_RETRY_MS: Final = 250
+ATTACH_PASSES: Final = 1
+VIEW_MOVE_M: Final = 4.0  # an owner sends a new view when its avatar moved this far
+
+# -- accounts ----------------------------------------------------------------------------------------------------------
+ACCESS_TOKEN_S: Final = 900
+REFRESH_TOKEN_S: Final = 90 * 24 * 3600
+RESUME_TOKEN_S: Final = 24 * 3600
+PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent placements
+
+# -- the cluster -------------------------------------------------------------------------------------------------------
+READY_MS: Final = 30_000
+STOP_MS: Final = 9_000
+RESTART_BACKOFF_MS: Final = 250
+RESTART_BACKOFF_CAP_MS: Final = 8_000
+LOG_FILE_BYTES: Final = 10 << 20
+LOG_FILES: Final = 3
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+PROTOCOL_MIN: Final = 1
+PROTOCOL_MAX: Final = 1
+FORMAT: Final = 1

@@ -1,0 +1,447 @@
+"""The command plane's messages: one table of tags, typed, bounded, encoded as msgpack by msgspec.
+
+Unknown fields are ignored and new fields are appended with defaults (mixed versions); numbers are bounded.
+"Newer" always means (epoch, version), never time. ``Key`` is an operation key made at the origin; it travels
+unchanged through every hop and retry.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+U53 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+Name = Annotated[str, msgspec.Meta(max_length=128)]
+Short = Annotated[str, msgspec.Meta(max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=4_096)]
+Json = dict[str, Any]
+Items = dict[Short, Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base of everything in the table; subclasses set ``tag``."""
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+class Member(msgspec.Struct, frozen=True):
+    """One process in the book."""
+
+    role: Short
+    id: Short
+    generation: U32
+    command: Name  # ROUTER endpoint others connect to (the advertised one)
+    state: Name = ""  # XPUB endpoint, game servers only
+    http: Name = ""  # public base URL, gateways only
+    protocol_min: U16 = 1
+    protocol_max: U16 = 1
+    status: Short = "starting"  # starting | ready | draining | dead
+    load: Json = {}  # role's own figures: avatars, cap, seers {"x,y": n}, tick_ms, ghost_age_ms ...
+
+
+class Key(msgspec.Struct, frozen=True, array_like=True):
+    """An operation key. A command's: (avatar, session, number) with empty rest; a mutator call's adds (unit, mutator,
+    ordinal); the world's own: origin is the unit, session its epoch, number n."""
+
+    origin: Name  # "avatar:…" or the unit for the world's own
+    session: U53
+    number: U53
+    unit: Name = ""
+    mutator: Short = ""
+    ordinal: U16 = 0
+    floor: U53 = 0  # all command numbers <= floor of this session are settled (not part of identity)
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Facts about who acts, vouched for by the actor's owner."""
+
+    avatar: U53
+    epoch: U32
+    name: Short
+    x: float
+    y: float
+    reach: float
+    tool: Short = ""
+
+
+# -- general replies -----------------------------------------------------------------------------------------------------
+class Ok(Message, frozen=True, tag=1): ...
+
+
+class Problem(Message, frozen=True, tag=2):
+    code: Short
+    detail: Text = ""
+
+
+class Moved(Message, frozen=True, tag=3):
+    """A non-owner's answer: who owns the unit as far as it knows; server "" = nobody."""
+
+    unit: Name
+    server: Short
+    generation: U32
+    epoch: U32
+
+
+class Busy(Message, frozen=True, tag=4):
+    """The unit cannot serve now (hand-off, write being settled): keep and retry."""
+
+    unit: Name
+    retry_ms: U32 = 100
+
+
+# -- membership ----------------------------------------------------------------------------------------------------------
+class Join(Message, frozen=True, tag=10):
+    """To a broker or any member: here I am; what do you know? Answer: BookPage."""
+
+    me: Member
+
+
+class BookPage(Message, frozen=True, tag=11):
+    members: list[Member]
+    dead: list[tuple[str, int]] = []  # (node, generation) verdicts
+
+
+class Heartbeat(Message, frozen=True, tag=12):
+    """From the asyncio loop, every HEARTBEAT_MS, to every peer; ``me`` carries status and load."""
+
+    me: Member
+    sent_ms: float  # sender's monotonic clock, echoed
+    world_ms: U53 = 0
+
+
+class HeartbeatEcho(Message, frozen=True, tag=13):
+    sent_ms: float
+    world_ms: U53
+    generation: U32
+
+
+class Verdict(Message, frozen=True, tag=14):
+    node: Short
+    generation: U32
+
+
+class YouAreDead(Message, frozen=True, tag=15):
+    node: Short
+    highest: U32
+
+
+# -- store ---------------------------------------------------------------------------------------------------------------
+class StoreGet(Message, frozen=True, tag=20):
+    keys: list[Name]
+
+
+class StoreDocs(Message, frozen=True, tag=21):
+    docs: list[tuple[Name, bytes, U53]]
+
+
+class StoreWrite(Message, frozen=True, tag=22):
+    """op: insert | replace | remove; ``cas`` for the latter two."""
+
+    op: Short
+    key: Annotated[str, msgspec.Meta(max_length=1_024)]
+    value: bytes = b""
+    cas: U53 = 0
+    durability: U16 = 3
+
+
+class StoreCas(Message, frozen=True, tag=23):
+    cas: U53
+
+
+class StoreList(Message, frozen=True, tag=24):
+    kind: Short
+    after: Name = ""
+    limit: U32 = 1_000
+
+
+class StoreKeys(Message, frozen=True, tag=25):
+    keys: list[Name]
+
+
+class StoreCounter(Message, frozen=True, tag=26):
+    key: Name
+    delta: U32 = 1
+    initial: U53 = 1
+
+
+class StoreNumber(Message, frozen=True, tag=27):
+    value: U53
+
+
+# -- login (gateway -> login) ----------------------------------------------------------------------------------------------
+class LoginGuest(Message, frozen=True, tag=30):
+    address: Name = ""  # the client's, for limits and audit
+
+
+class LoginRefresh(Message, frozen=True, tag=31):
+    refresh_token: Name
+    address: Name = ""
+
+
+class Granted(Message, frozen=True, tag=32):
+    access_token: Text
+    refresh_token: Name
+    avatar: U53
+    name: Short
+    expires_s: U32
+
+
+class OpenSession(Message, frozen=True, tag=33):
+    """A verified access token asks for a new session: number, resume token, placement."""
+
+    account: Name
+    avatar: U53
+
+
+class SessionOpened(Message, frozen=True, tag=34):
+    session: U53
+    resume_token: Text
+    server: Short  # placement: the game server to attach at ("" = none ready)
+
+
+class SigningKeys(Message, frozen=True, tag=35):
+    """Ask any login for all public keys."""
+
+
+class PublicKeys(Message, frozen=True, tag=36):
+    keys: dict[Short, Name]  # kid -> base64 raw Ed25519 public key
+
+
+class Logout(Message, frozen=True, tag=37):
+    refresh_token: Name
+
+
+# -- sessions (gateway <-> game server) --------------------------------------------------------------------------------------
+class Attach(Message, frozen=True, tag=40):
+    """Login, resume, fail-over and locate alike. Attach number = (session, connection). Answer: Attached | Moved |
+    Busy; Problem codes: replaced (a newer session or connection holds the avatar), no_such_avatar, full,
+    store_unavailable."""
+
+    avatar: U53
+    session: U53
+    connection: U32
+    name: Short = ""
+    last_stream: U53 = 0  # what the client has seen of the numbered events
+    last_event: U53 = 0
+    last_input: U32 = 0
+    command_floor: U53 = 0
+    passes: U16 = 0
+
+
+class Attached(Message, frozen=True, tag=41):
+    """``resync`` is set where the stream is new or the ring no longer holds what was missed: the avatar's whole own
+    state ({name, inventory, …}); else ``events`` are the missed ones [(n, JSON bytes)]."""
+
+    avatar: U53
+    server: Short
+    generation: U32
+    epoch: U32
+    stream: U53
+    next_event: U53
+    last_input: U32
+    x: float
+    y: float
+    world_ms: U53
+    radius: float
+    events: list[tuple[U53, bytes]] = []
+    resync: Json | None = None
+
+
+class Detach(Message, frozen=True, tag=42):
+    """The socket closed (leave: by the player's wish, no linger). A lower attach number is ignored."""
+
+    avatar: U53
+    session: U53
+    connection: U32
+    leave: bool = False
+
+
+class MoveBatch(Message, frozen=True, tag=43):
+    """One way, per (gateway, game server), rows of ``world.frames.MOVE_ROW`` as bytes."""
+
+    rows: bytes
+
+
+class MoveAnswers(Message, frozen=True, tag=44):
+    """One way back, only for rows not applied: (avatar, session, connection, code) with code moved | busy | replaced;
+    for moved: server, generation, epoch."""
+
+    rows: list[tuple[U53, U53, U32, Short, Short, U32, U32]]
+
+
+class ClientCommand(Message, frozen=True, tag=45):
+    """A call; answer: CommandResult | Moved | Busy. The gateway keeps it until the result and resends after Moved,
+    Busy, Unreachable with the same (session, number)."""
+
+    avatar: U53
+    session: U53
+    connection: U32
+    number: U53
+    floor: U53  # all results <= floor were seen
+    op: Short
+    args: Json
+
+
+class CommandResult(Message, frozen=True, tag=46):
+    number: U53
+    ok: bool
+    code: Short = ""  # when not ok: a documented error code
+    detail: Text = ""
+    value: Json = {}
+
+
+class Events(Message, frozen=True, tag=47):
+    """One way, game server -> gateway: numbered events of one avatar, JSON bytes each."""
+
+    avatar: U53
+    session: U53
+    connection: U32
+    epoch: U32
+    stream: U53
+    items: list[tuple[U53, bytes]]
+
+
+class EventsSeen(Message, frozen=True, tag=48):
+    """One way, gateway -> owner: the client has seen all events <= n of the stream (trims the ring)."""
+
+    avatar: U53
+    session: U53
+    stream: U53
+    n: U53
+
+
+class Views(Message, frozen=True, tag=49):
+    """One way, game server -> gateway: where its clients look, sent on change: (avatar, session, epoch, x, y, radius)."""
+
+    rows: list[tuple[U53, U53, U32, float, float, float]]
+
+
+class SessionEnded(Message, frozen=True, tag=50):
+    """One way, game server -> gateway: close that client's socket (code: replaced, kicked, …)."""
+
+    avatar: U53
+    session: U53
+    connection: U32
+    code: Short
+
+
+class EventsMissed(Message, frozen=True, tag=51):
+    """Gateway -> owner, a call: events after ``n`` of ``stream`` again. Answer: Attached-like ``Events`` or Problem
+    ``resync`` (the ring no longer holds them: attach anew)."""
+
+    avatar: U53
+    session: U53
+    stream: U53
+    n: U53
+
+
+# -- units (game server <-> game server) -------------------------------------------------------------------------------------
+class Interest(Message, frozen=True, tag=60):
+    """I own seers of this region, which the store's document says you own at ``epoch``. Answer: Awake | Moved | Busy."""
+
+    unit: Name
+    epoch: U32
+
+
+class Awake(Message, frozen=True, tag=61):
+    epoch: U32
+
+
+class Invoke(Message, frozen=True, tag=62):
+    """A mutator call on a real elsewhere. ``key`` carries (command key, unit, mutator, ordinal). ``to_epoch`` is a
+    hint. Answer: Returned | Moved | Busy; Problem codes are the rule's refusals (documented per rule)."""
+
+    entity: U53
+    to_epoch: U32
+    mutator: Short
+    args: Json
+    key: Key
+    actor: Actor | None = None
+
+
+class Returned(Message, frozen=True, tag=63):
+    """The mutator's value, after the write that holds its effect was committed."""
+
+    value: Json
+    epoch: U32
+    version: U53
+
+
+class Deliver(Message, frozen=True, tag=64):
+    """A transfer's second half, id (giver, n). ``floor``: all n <= floor have left the giver's outbox for good.
+    ``cause`` is the command that caused it, whose ``result`` the receiver saves in the same write.
+    Answer: Ok (applied or already applied, committed) | Moved | Busy."""
+
+    giver: Name
+    giver_epoch: U32
+    n: U53
+    floor: U53
+    unit: Name  # the receiver
+    to_epoch: U32
+    items: Items
+    cause: Key | None = None
+    result: Json = {}
+
+
+# -- the state plane's helpers (any subscriber -> publisher) ------------------------------------------------------------------
+class AskSnapshot(Message, frozen=True, tag=70):
+    """Answer: CellSnapshot."""
+
+    cell: U16
+
+
+class CellSnapshot(Message, frozen=True, tag=71):
+    """``body``: a cell frame (world.frames) whose slices are snapshots, at ``sequence``."""
+
+    cell: U16
+    generation: U32
+    sequence: U32
+    body: bytes
+
+
+class AskRepair(Message, frozen=True, tag=72):
+    """Frames after ``after`` up to the newest, from the ring. Answer: CellFrames (empty ``bodies``: gone, ask a snapshot)."""
+
+    cell: U16
+    after: U32
+
+
+class CellFrames(Message, frozen=True, tag=73):
+    cell: U16
+    generation: U32
+    bodies: list[bytes]
+
+
+class AskObserve(Message, frozen=True, tag=80):
+    """Gateway -> game server: the observer page's read-only picture; wakes nothing. Answer: Observed."""
+
+
+class Observed(Message, frozen=True, tag=81):
+    """Columns as JSON: {server, generation, tick_ms, ghost_age_ms, regions: [[x, y, epoch]], avatars: [[id, name, x, y]],
+    ghosts: [[id, x, y, publisher]], sight: [cell…], cells: [cell…]}."""
+
+    view: Json
+
+
+ALL: tuple[type[Message], ...] = tuple(
+    t for t in list(globals().values()) if isinstance(t, type) and issubclass(t, Message) and t is not Message
+)
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(__import__("typing").Union[ALL])  # noqa: UP007
+_encoder = msgspec.msgpack.Encoder()
+
+
+class BadMessage(ValueError):
+    """Bytes that are no message of the table."""
+
+
+def encode(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | memoryview) -> Message:
+    """Raises BadMessage."""
+    try:
+        message: Message = _decoder.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(str(error)) from error
+    return message
