@@ -6,7 +6,8 @@ An entity id is an integer below 2**53, so that it is exact in JavaScript and JS
     bits 47..0   number    avatars: a store counter
                            natural contents of a region: region y (8) | region x (8) | index (32)
 
-A unit (what is owned, fenced, saved and moved whole) is named by its document key: ``avatar:{id}`` or ``region:{x},{y}``.
+A unit (what is owned, fenced, saved and moved whole) is named by its document key: ``avatar:{id}`` or
+``region:{x},{y}``.
 A node is ``{role prefix}{number}``: ``gs1``, ``gw2``, ``lg1``, ``br1``, ``st1``.
 """
 

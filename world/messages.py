@@ -5,7 +5,7 @@ Unknown fields are ignored and new fields are appended with defaults (mixed vers
 unchanged through every hop and retry.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import msgspec
 
@@ -23,7 +23,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     """Base of everything in the table; subclasses set ``tag``."""
 
 
-# -- values ------------------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------------------------
 class Member(msgspec.Struct, frozen=True):
     """One process in the book."""
 
@@ -64,7 +64,7 @@ class Actor(msgspec.Struct, frozen=True):
     tool: Short = ""
 
 
-# -- general replies -----------------------------------------------------------------------------------------------------
+# -- general replies -------------------------------------------------------------------------------------------------
 class Ok(Message, frozen=True, tag=1): ...
 
 
@@ -89,7 +89,7 @@ class Busy(Message, frozen=True, tag=4):
     retry_ms: U32 = 100
 
 
-# -- membership ----------------------------------------------------------------------------------------------------------
+# -- membership ------------------------------------------------------------------------------------------------------
 class Join(Message, frozen=True, tag=10):
     """To a broker or any member: here I am; what do you know? Answer: BookPage."""
 
@@ -125,7 +125,7 @@ class YouAreDead(Message, frozen=True, tag=15):
     highest: U32
 
 
-# -- store ---------------------------------------------------------------------------------------------------------------
+# -- store -----------------------------------------------------------------------------------------------------------
 class StoreGet(Message, frozen=True, tag=20):
     keys: list[Name]
 
@@ -168,7 +168,7 @@ class StoreNumber(Message, frozen=True, tag=27):
     value: U53
 
 
-# -- login (gateway -> login) ----------------------------------------------------------------------------------------------
+# -- login (gateway -> login) ----------------------------------------------------------------------------------------
 class LoginGuest(Message, frozen=True, tag=30):
     address: Name = ""  # the client's, for limits and audit
 
@@ -211,7 +211,7 @@ class Logout(Message, frozen=True, tag=37):
     refresh_token: Name
 
 
-# -- sessions (gateway <-> game server) --------------------------------------------------------------------------------------
+# -- sessions (gateway <-> game server) ------------------------------------------------------------------------------
 class Attach(Message, frozen=True, tag=40):
     """Login, resume, fail-over and locate alike. Attach number = (session, connection). Answer: Attached | Moved |
     Busy; Problem codes: replaced (a newer session or connection holds the avatar), no_such_avatar, full,
@@ -311,7 +311,7 @@ class EventsSeen(Message, frozen=True, tag=48):
 
 
 class Views(Message, frozen=True, tag=49):
-    """One way, game server -> gateway: where its clients look, sent on change: (avatar, session, epoch, x, y, radius)."""
+    """One way, game server -> gateway: where its clients look: (avatar, session, epoch, x, y, radius)."""
 
     rows: list[tuple[U53, U53, U32, float, float, float]]
 
@@ -335,9 +335,9 @@ class EventsMissed(Message, frozen=True, tag=51):
     n: U53
 
 
-# -- units (game server <-> game server) -------------------------------------------------------------------------------------
+# -- units (game server <-> game server) -----------------------------------------------------------------------------
 class Interest(Message, frozen=True, tag=60):
-    """I own seers of this region, which the store's document says you own at ``epoch``. Answer: Awake | Moved | Busy."""
+    """I own seers of this region, which the store says you own at ``epoch``. Answer: Awake | Moved | Busy."""
 
     unit: Name
     epoch: U32
@@ -383,7 +383,7 @@ class Deliver(Message, frozen=True, tag=64):
     result: Json = {}
 
 
-# -- the state plane's helpers (any subscriber -> publisher) ------------------------------------------------------------------
+# -- the state plane's helpers (any subscriber -> publisher) ---------------------------------------------------------
 class AskSnapshot(Message, frozen=True, tag=70):
     """Answer: CellSnapshot."""
 
@@ -400,7 +400,7 @@ class CellSnapshot(Message, frozen=True, tag=71):
 
 
 class AskRepair(Message, frozen=True, tag=72):
-    """Frames after ``after`` up to the newest, from the ring. Answer: CellFrames (empty ``bodies``: gone, ask a snapshot)."""
+    """Frames after ``after`` up to the newest. Answer: CellFrames (empty ``bodies``: gone, ask a snapshot)."""
 
     cell: U16
     after: U32
@@ -417,8 +417,8 @@ class AskObserve(Message, frozen=True, tag=80):
 
 
 class Observed(Message, frozen=True, tag=81):
-    """Columns as JSON: {server, generation, tick_ms, ghost_age_ms, regions: [[x, y, epoch]], avatars: [[id, name, x, y]],
-    ghosts: [[id, x, y, publisher]], sight: [cell…], cells: [cell…]}."""
+    """Columns as JSON: {server, generation, tick_ms, ghost_age_ms, regions: [[x, y, epoch]],
+    avatars: [[id, name, x, y]], ghosts: [[id, x, y, publisher]], sight: [cell…], cells: [cell…]}."""
 
     view: Json
 
@@ -426,7 +426,7 @@ class Observed(Message, frozen=True, tag=81):
 ALL: tuple[type[Message], ...] = tuple(
     t for t in list(globals().values()) if isinstance(t, type) and issubclass(t, Message) and t is not Message
 )
-_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(__import__("typing").Union[ALL])  # noqa: UP007
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[ALL])
 _encoder = msgspec.msgpack.Encoder()
 
 
