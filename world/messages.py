@@ -5,7 +5,9 @@ Unknown fields are ignored and new fields are appended with defaults (mixed vers
 unchanged through every hop and retry.
 """
 
-from typing import Annotated, Any, Union
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
 import msgspec
 
@@ -426,7 +428,7 @@ class Observed(Message, frozen=True, tag=81):
 ALL: tuple[type[Message], ...] = tuple(
     t for t in list(globals().values()) if isinstance(t, type) and issubclass(t, Message) and t is not Message
 )
-_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[ALL])
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(reduce(or_, ALL))
 _encoder = msgspec.msgpack.Encoder()
 
 
