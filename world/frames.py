@@ -24,6 +24,8 @@
     A reader skips a block of unknown type by its length. A snapshot slice says all that the publisher has in the
     sub-cell: what it does not name of this publisher there is gone. A sub-cell with nothing has no snapshot slice.
 
+    sight (gateway -> client): u8 0x12, u8 0, u16 entered, u16 left, u16 0, then u16 world sub-cells: entered.., left..
+    (the client forgets all entities standing in the left ones)
     digest (topic DIGEST_TOPIC): DIGEST_HEAD, then count x DIGEST_ROW
     moves (client -> gateway, one WebSocket binary message): u8 0x01, u8 count, u16 0, count x CLIENT_MOVE
     moves (gateway -> game server, Message MoveBatch): rows of MOVE_ROW
@@ -44,6 +46,7 @@ FLAG_CORRECTED = 1  # motion flags: the server overruled the input named by last
 HEAD = struct.Struct("<BBHHHIIQ")  # frames and slices: 24 bytes
 LENGTH = struct.Struct("<I")
 BLOCK = struct.Struct("<BBHI")
+SIGHT_HEAD = struct.Struct("<BBHHH")  # 0x12, 0, entered, left, 0
 PROPERTY_HEAD = struct.Struct("<QIIBBH")  # entity, epoch, version, group, 0, length
 EVENT_HEAD = struct.Struct("<QIIH")  # entity, epoch, event number, length
 DIGEST_HEAD = struct.Struct("<BBHIIQ")  # 0x30, 1 full / 0 answer, publisher, generation, rows, world time
@@ -245,9 +248,11 @@ def read_slice(data: bytes) -> Slice:
     try:
         for kind, count, payload in _blocks(data, head.blocks):
             if kind == BLOCK_PROPERTIES:
-                properties += [Property(*f[:4], body) for f, body in _heads(payload, count, PROPERTY_HEAD)]
+                properties += [
+                    Property(f[0], f[1], f[2], f[3], body) for f, body in _heads(payload, count, PROPERTY_HEAD)
+                ]
             elif kind == BLOCK_EVENT:
-                events += [AreaEvent(*f[:3], body) for f, body in _heads(payload, count, EVENT_HEAD)]
+                events += [AreaEvent(f[0], f[1], f[2], body) for f, body in _heads(payload, count, EVENT_HEAD)]
             elif kind in fixed:
                 fixed[kind] = _fixed(payload, count, _NONE[kind].dtype)
     except struct.error as error:
@@ -319,3 +324,20 @@ def read_client_moves(data: bytes) -> Records:
     if len(data) < 4 or data[0] != CLIENT_MOVES or not 1 <= data[1] <= 16:
         raise BadFrame("no move message")
     return _fixed(memoryview(data)[4:], data[1], CLIENT_MOVE)
+
+
+def sight_bytes(entered: Sequence[int], left: Sequence[int]) -> bytes:
+    """World sub-cells that came into a client's sight, and those that went out of it."""
+    head = SIGHT_HEAD.pack(SIGHT, 0, len(entered), len(left), 0)
+    return head + np.array([*entered, *left], "<u2").tobytes()
+
+
+def read_sight(data: bytes) -> tuple[list[int], list[int]]:
+    """(entered, left) as ``sight_bytes`` takes them. Raises BadFrame."""
+    if len(data) < SIGHT_HEAD.size or data[0] != SIGHT:
+        raise BadFrame("no sight message")
+    _kind, _zero, entered, left, _pad = SIGHT_HEAD.unpack_from(data)
+    if len(data) != SIGHT_HEAD.size + 2 * (entered + left):
+        raise BadFrame("sight message of a wrong length")
+    cells = np.frombuffer(data, "<u2", offset=SIGHT_HEAD.size).tolist()
+    return cells[:entered], cells[entered:]
