@@ -117,8 +117,13 @@ RESUME_TOKEN_S: Final = 24 * 3600
 PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent placements
 
 # -- the cluster -------------------------------------------------------------------------------------------------------
-READY_MS: Final = 30_000
-STOP_MS: Final = 9_000
+READY_MS: Final = 30_000  # from its start, a process may take this long until its ready line
+STOP_MS: Final = 9_000  # the whole cluster, from the first Ctrl-C
+PROCESS_STOP_MS: Final = 4_000  # one process: all its on_stop callbacks together; then it is cancelled
+STOP_CALLBACK_MS: Final = 3_000  # one on_stop callback
+ORPHAN_EXIT_MS: Final = 6_000  # after its supervisor vanished, a process that cannot stop gracefully is ended
+LOOP_LAG_SAMPLE_MS: Final = 250
+SERVICE_TASKS: Final = 20_000  # living tasks of one service; spawn beyond it is refused
 RESTART_BACKOFF_MS: Final = 250
 RESTART_BACKOFF_CAP_MS: Final = 8_000
 LOG_FILE_BYTES: Final = 10 << 20

@@ -1,0 +1,322 @@
+"""A service: the frame around one role's code, in a process of its own or several in one (tests, simulation).
+
+It owns what has exactly one owner per process: the signals, the task group, the stop. Life of a service::
+
+    start(service) ──> running ──stop()──> on_stop callbacks, newest first, each bounded ──> tasks cancelled ──> ended
+                          └── a task raised, or a loop returned: failure kept, stop() ──> the same, exit code 1
+
+Signals, the supervisor's pipe, threads, uvloop and the wall clock are in ``run`` only: ``Service.for_test`` lives on
+any loop, also one of virtual time.
+"""
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import uvloop
+from prometheus_client import CollectorRegistry
+from structlog.typing import EventDict
+
+from runtime import log as logs
+from runtime.clock import LoopClock
+from runtime.metrics import LoopLag, process_registry, serve_metrics
+from runtime.settings import Settings
+from world.ids import ROLE_PREFIX, NodeId
+from world.limits import (
+    LOOP_LAG_SAMPLE_MS,
+    ORPHAN_EXIT_MS,
+    PROCESS_STOP_MS,
+    SERVICE_TASKS,
+    STOP_CALLBACK_MS,
+)
+
+SUPERVISOR_FD = "PROJECTK_SUPERVISOR_FD"  # environment: the inherited pipe whose end of file means: stop
+EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_FORCED = 0, 1, 2, 130
+
+StopCallback = Callable[[], Awaitable[None]]
+
+
+class StartRefused(Exception):
+    """The service cannot start as it was told to (port in use, unwritable folder, …): the text is one sentence for
+    the person who started it, and the exit code is 2. Nothing was damaged."""
+
+
+class LoopEnded(RuntimeError):
+    """A task spawned as a loop returned while the service was running."""
+
+
+class Service:
+    """What every part of a role is handed. Use as ``async with service:`` in tests; ``run`` does in a process."""
+
+    def __init__(
+        self,
+        role: str,
+        node_id: str,
+        settings: Settings,
+        *,
+        clock: LoopClock,
+        log: logs.Log,
+        metrics: CollectorRegistry,
+        rng: random.Random,
+        on_ready: Callable[[dict[str, Any]], None] = lambda document: None,
+    ) -> None:
+        self.role = role
+        self.node_id = NodeId(node_id)
+        self.settings = settings
+        self.clock = clock
+        self.log = log
+        self.metrics = metrics
+        self.rng = rng
+        self.stopping = asyncio.Event()
+        self.failure: BaseException | None = None  # the first task that failed
+        self.addresses: dict[str, str] = {}  # as said by ready()
+        self._on_ready = on_ready
+        self._callbacks: list[tuple[StopCallback, str]] = []
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._body: asyncio.Task[Any] | None = None  # whose ``async with`` this is; cancelled on failure
+        self._ended = False
+
+    @classmethod
+    def for_test(
+        cls,
+        role: str = "gameserver",
+        node_id: str = "",
+        settings: Settings | None = None,
+        *,
+        seed: int = 0,
+        rng: random.Random | None = None,
+        clock: LoopClock | None = None,
+        lines: list[EventDict] | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """A service without threads, signals, wall clock or global state; ``overrides`` are settings. World time
+        starts at 1,000,000 ms + the loop's. ``lines`` collects the log (from debug up); else warnings go to stderr."""
+        node_id = node_id or f"{ROLE_PREFIX.get(role, 'xx')}1"
+        base = (settings or Settings()).model_dump() | {"node_id": node_id} | overrides
+        return cls(
+            role,
+            node_id,
+            Settings(**base),
+            clock=clock or LoopClock(1_000_000.0),
+            log=logs.plain_log(role, node_id, "debug" if lines is not None else "warning", lines),
+            metrics=CollectorRegistry(),
+            rng=rng or random.Random(seed),
+        )
+
+    # -- for the role's code ---------------------------------------------------------------------------------------
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str, *, loop: bool = False) -> asyncio.Task[Any]:
+        """Run ``coro`` in this service's task group. If it raises, or (``loop``) returns while running, the service
+        stops with that failure. Raises RuntimeError where SERVICE_TASKS live already, or after the end."""
+        if self._ended or len(self._tasks) >= SERVICE_TASKS:
+            coro.close()
+            raise RuntimeError(f"cannot spawn {name}: {'the service has ended' if self._ended else 'too many tasks'}")
+        task = self._group.create_task(self._watch(coro, name, loop), name=f"{self.node_id}:{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _task: coro.close())  # cancelled before its first step: never awaited
+        return task
+
+    def on_stop(self, callback: StopCallback) -> None:
+        """Awaited on a graceful stop, newest first, each at most STOP_CALLBACK_MS, tasks still running."""
+        self._callbacks.append((callback, getattr(callback, "__qualname__", repr(callback))))
+
+    def ready(self, **addresses: str) -> None:
+        """Tell whoever started this process, once all of it serves: one JSON line on stdout."""
+        self.addresses.update(addresses)
+        self._on_ready(
+            {"ready": True, "role": self.role, "id": self.node_id, "pid": os.getpid(), "addresses": self.addresses}
+        )
+
+    def stop(self, reason: str = "") -> None:
+        """Begin the graceful stop; safe to call again."""
+        if not self.stopping.is_set():
+            self.log.info("stopping", reason=reason)
+            self.stopping.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop because of ``error``; the first one counts. The process exits with 1 (2 for StartRefused)."""
+        if self.failure is None:
+            self.failure = error
+            if self._body is not None and not self._ended:
+                self._body.cancel()
+        self.stop(reason=f"failed: {error!r}")
+
+    def crash(self) -> None:
+        """As if the process had been killed (simulation): no callback runs, every task is cancelled."""
+        self._callbacks.clear()
+        self._ended = True
+        self.stopping.set()
+        for task in self._tasks:
+            task.cancel()
+
+    # -- its life ----------------------------------------------------------------------------------------------------
+    async def serve(self, start: Callable[["Service"], Awaitable[None]]) -> None:
+        """The whole life: start, run until stop(), stop. Raises the failure, if there was one."""
+        async with self:
+            await start(self)
+            await self.stopping.wait()
+
+    async def __aenter__(self) -> Self:
+        self._body = asyncio.current_task()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        cancelled_by_failure = self.failure is not None and isinstance(error, asyncio.CancelledError)
+        if cancelled_by_failure and self._body is not None:
+            self._body.uncancel()
+        if error is not None and not cancelled_by_failure and self.failure is None and isinstance(error, Exception):
+            self.failure = error
+        self._body = None
+        self.stopping.set()
+        await self._stop_callbacks()
+        self._ended = True
+        for task in list(self._tasks):
+            task.cancel()
+        await self._group.__aexit__(None, None, None)
+        if self.failure is not None and error is not self.failure:
+            raise self.failure
+
+    async def _watch(self, coro: Coroutine[Any, Any, Any], name: str, loop: bool) -> Any:
+        """A spawned task: cancellation passes, any other end of it that should not be stops the service."""
+        try:
+            result = await coro
+        except Exception as error:  # kept and raised by serve()
+            self.log.error("task failed", task=name, exc_info=True)
+            self.fail(error)
+            return None
+        if loop and not self.stopping.is_set():
+            self.fail(LoopEnded(f"{name} returned"))
+        return result
+
+    async def _stop_callbacks(self) -> None:
+        deadline_s = asyncio.get_running_loop().time() + PROCESS_STOP_MS / 1_000
+        while self._callbacks:
+            callback, name = self._callbacks.pop()
+            left_s = deadline_s - asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(max(0.0, min(left_s, STOP_CALLBACK_MS / 1_000))):
+                    await callback()
+            except TimeoutError:
+                self.log.error("on_stop callback took too long", callback=name)
+            except Exception:
+                self.log.error("on_stop callback failed", callback=name, exc_info=True)
+
+
+def run(
+    role: str,
+    settings: Settings,
+    start: Callable[[Service], Awaitable[None]],
+    *,
+    refused: tuple[type[Exception], ...] = (),
+) -> int:
+    """Run one role as this process until it stops; the exit code: 0 stopped, 1 failed, 2 refused to start.
+    Exceptions of type StartRefused or ``refused`` are said as one sentence on stderr."""
+    node_id = settings.node_id or f"{ROLE_PREFIX[role]}1"
+    settings = settings.model_copy(update={"node_id": node_id})
+    try:
+        log = logs.configure(settings, role, node_id)
+    except OSError as error:
+        return _refuse(f"--log-file: cannot write {settings.log_file} ({error.strerror}).")
+    known: tuple[type[Exception], ...] = (StartRefused, *refused)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_process(role, node_id, settings, log, start))
+    except known as error:
+        log.error("refused to start", reason=str(error))
+        return _refuse(str(error)) if settings.log_file is None else EXIT_REFUSED
+    except Exception:
+        log.critical("failed", exc_info=True)
+        return EXIT_FAILED
+    log.info("stopped")
+    return EXIT_OK
+
+
+def _refuse(sentence: str) -> int:
+    print(f"projectk: {sentence}", file=sys.stderr)
+    return EXIT_REFUSED
+
+
+async def _process(
+    role: str, node_id: str, settings: Settings, log: logs.Log, start: Callable[[Service], Awaitable[None]]
+) -> None:
+    loop = asyncio.get_running_loop()
+    service = Service(
+        role,
+        node_id,
+        settings,
+        clock=LoopClock(time.time() * 1_000 - loop.time() * 1_000, loop),
+        log=log,
+        metrics=process_registry(),
+        rng=random.Random(),
+        on_ready=_print_ready,
+    )
+    _own_signals(service)
+    _follow_supervisor(service, loop)
+    if role != "gateway":  # which serves /metrics on its own port
+        service.addresses["metrics"] = serve_metrics(service.metrics)
+
+    async def begin(service: Service) -> None:
+        service.spawn(_measure_lag(service), "loop-lag", loop=True)
+        await start(service)
+        gc.freeze()  # what lives now lives on: keep it out of every later collection
+
+    await service.serve(begin)
+
+
+def _print_ready(document: dict[str, Any]) -> None:
+    sys.stdout.write(orjson.dumps(document).decode() + "\n")
+    sys.stdout.flush()
+
+
+def _own_signals(service: Service) -> None:
+    """TERM and INT stop gracefully; a second one ends the process at once."""
+
+    def stop(name: str) -> None:
+        if service.stopping.is_set():
+            os._exit(EXIT_FORCED)
+        service.stop(reason=name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number.name)
+
+
+def _follow_supervisor(service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    """Stop when the supervisor's end of the inherited pipe closes, however it died. A thread waits for it, so that
+    a process whose loop hangs does not stay behind either."""
+    said = os.environ.pop(SUPERVISOR_FD, "")
+    if not said:
+        return
+
+    def wait() -> None:
+        while os.read(int(said), 64):
+            pass
+        try:
+            loop.call_soon_threadsafe(service.stop, "the supervisor is gone")
+        except RuntimeError:
+            return  # the loop has closed: this process is ending anyway
+        time.sleep(ORPHAN_EXIT_MS / 1_000)
+        os._exit(EXIT_FAILED)
+
+    threading.Thread(target=wait, name="supervisor-pipe", daemon=True).start()
+
+
+async def _measure_lag(service: Service) -> None:
+    lag = LoopLag(service.metrics)
+    every_s = LOOP_LAG_SAMPLE_MS / 1_000
+    while True:
+        due_ms = service.clock.monotonic_ms() + LOOP_LAG_SAMPLE_MS
+        await asyncio.sleep(every_s)
+        lag.saw(max(0.0, (service.clock.monotonic_ms() - due_ms) / 1_000))

@@ -1,0 +1,99 @@
+"""All settings of one process, read once into a frozen object: flags win over ``PROJECTK_…`` environment variables.
+
+``Settings()`` reads the environment; ``read_settings(**flags)`` adds flags that were given (not None) and turns a
+wrong value into a ``SettingsError`` of one sentence that names the flag.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from world.limits import AVATARS_PER_SERVER
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Processes = Annotated[int, Field(ge=1, le=64)]
+Words = Annotated[tuple[str, ...], NoDecode]  # in the environment: separated by commas
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class SettingsError(Exception):
+    """A flag or variable has a wrong value; the text is one sentence for the person who typed it."""
+
+
+class Settings(BaseSettings):
+    """Every process gets the same class; each role reads what concerns it."""
+
+    model_config = SettingsConfigDict(env_prefix="PROJECTK_", frozen=True, extra="ignore")
+
+    # -- this process
+    node_id: str = Field(
+        default="", pattern=r"^([a-z]{2}[0-9]{1,4})?$", description="this node's id: gs1, gw2, lg1, br1, st1"
+    )
+    data: Path = Field(default=Path("var"), description="folder of the world's data and logs")
+    world_seed: int = Field(default=1, ge=0, lt=1 << 32, description="seed of the world's ground and natural contents")
+    log_level: LogLevel = "info"
+    log_file: Path | None = Field(default=None, description="JSON log, rotating; without it a human one on stderr")
+
+    # -- HTTP: the first gateway's, others follow
+    host: str = Field(default="127.0.0.1", description="address that gateways listen on")
+    port: Port = Field(default=8080, description="the first gateway's port, the others follow; 0: free ones")
+    public_origins: Words = Field(
+        default=(), description="Origins accepted besides the gateways' own, e.g. https://play.example"
+    )
+
+    # -- the mesh: where this process listens, and what it tells others to connect to
+    join: Words = Field(
+        default=(), description="command endpoints of brokers or any members, e.g. tcp://127.0.0.1:7001"
+    )
+    bind_host: str = Field(default="127.0.0.1", description="address that the mesh listens on")
+    command_port: Port = Field(default=0, description="the mesh's command plane; 0: a free one")
+    state_port: Port = Field(default=0, description="the mesh's state plane (game servers); 0: a free one")
+    advertise_command: str = Field(default="", description="command endpoint told to others, e.g. a proxy's")
+    advertise_state: str = Field(default="", description="state endpoint told to others")
+    advertise_http: str = Field(default="", description="public base URL of a gateway, e.g. https://gw1.example")
+
+    # -- the game
+    placement: Literal["gather", "spread"] = Field(default="gather", description="spread: round robin, for tests")
+    avatars_per_server: int = Field(default=AVATARS_PER_SERVER, ge=1, le=100_000)
+
+    # -- the supervisor
+    gameservers: Processes = 3
+    gateways: Processes = 2
+    logins: Processes = 2
+    brokers: Processes = 2
+    restart: Literal["always", "never"] = "always"
+    ready_file: Path | None = Field(default=None, description="gets one JSON document when everything is ready")
+
+    @field_validator("join", "public_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("join")
+    @classmethod
+    def _endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for endpoint in value:
+            if not endpoint.startswith("tcp://") or ":" not in endpoint[6:]:
+                raise ValueError(f"{endpoint!r} is no endpoint like tcp://127.0.0.1:7001")
+        return value
+
+
+def read_settings(**flags: Any) -> Settings:
+    """Settings from the environment, overruled by flags that are not None. Raises SettingsError."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, set(given))) from error
+
+
+def _sentence(error: ValidationError, flags: set[str]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    said = f"--{name.replace('_', '-')}" if name in flags else f"PROJECTK_{name.upper()}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{said}: {reason[0].lower() + reason[1:]} (got {first['input']!r})."

@@ -1,0 +1,40 @@
+"""Settings: defaults, the environment, flags over both, and one sentence for a wrong value."""
+
+import pytest
+from pydantic import ValidationError
+
+from runtime.settings import Settings, SettingsError, read_settings
+
+
+def test_flags_win_over_the_environment_and_that_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJECTK_PORT", "9000")
+    monkeypatch.setenv("PROJECTK_JOIN", "tcp://127.0.0.1:1, tcp://127.0.0.1:2")
+    assert read_settings(port=None).port == 9000
+    assert read_settings(port=7).port == 7
+    assert read_settings().join == ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2")
+    assert read_settings().gameservers == 3
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        setattr(Settings(), "port", 1)  # noqa: B010 - what mypy would refuse
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"port": 70000}, "--port: input should be less than or equal to 65535 (got 70000)."),
+        ({"gameservers": 0}, "--gameservers: input should be greater than or equal to 1 (got 0)."),
+        ({"join": "nowhere"}, "--join: 'nowhere' is no endpoint like tcp://127.0.0.1:7001 (got 'nowhere')."),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence(flags: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings(**flags)
+    assert str(error.value) == said
+
+
+def test_a_wrong_variable_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJECTK_RESTART", "perhaps")
+    with pytest.raises(SettingsError, match=r"^PROJECTK_RESTART: "):
+        read_settings()
