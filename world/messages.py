@@ -17,6 +17,7 @@ U53 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 Name = Annotated[str, msgspec.Meta(max_length=128)]
 Short = Annotated[str, msgspec.Meta(max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=4_096)]
+DocumentKey = Annotated[str, msgspec.Meta(max_length=1_024)]  # the store's own bound is STORE_KEY_BYTES
 Json = dict[str, Any]
 Items = dict[Short, Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]]
 
@@ -129,21 +130,28 @@ class YouAreDead(Message, frozen=True, tag=15):
 
 # -- store -----------------------------------------------------------------------------------------------------------
 class StoreGet(Message, frozen=True, tag=20):
-    keys: list[Name]
+    keys: list[DocumentKey]
 
 
 class StoreDocs(Message, frozen=True, tag=21):
-    docs: list[tuple[Name, bytes, U53]]
+    """(key, value, cas) of those of the asked keys that exist, as many as fit a page (STORE_PAGE_BYTES): only the
+    first ``looked`` keys of the request were looked up, the asker goes on behind them."""
+
+    docs: list[tuple[DocumentKey, bytes, U53]]
+    looked: U32 = 0
 
 
 class StoreWrite(Message, frozen=True, tag=22):
-    """op: insert | replace | remove; ``cas`` for the latter two."""
+    """op: insert | replace | remove; ``cas`` for the latter two. Answer: StoreCas (remove: Ok); Problem codes are those
+    of runtime.store.api. ``generation`` is the store's at the first sending: a store started since then cannot know
+    whether its predecessor applied the write, and answers ``ambiguous``."""
 
     op: Short
-    key: Annotated[str, msgspec.Meta(max_length=1_024)]
+    key: DocumentKey
     value: bytes = b""
     cas: U53 = 0
     durability: U16 = 3
+    generation: U32 = 0
 
 
 class StoreCas(Message, frozen=True, tag=23):
@@ -152,16 +160,16 @@ class StoreCas(Message, frozen=True, tag=23):
 
 class StoreList(Message, frozen=True, tag=24):
     kind: Short
-    after: Name = ""
+    after: DocumentKey = ""
     limit: U32 = 1_000
 
 
 class StoreKeys(Message, frozen=True, tag=25):
-    keys: list[Name]
+    keys: list[DocumentKey]
 
 
 class StoreCounter(Message, frozen=True, tag=26):
-    key: Name
+    key: DocumentKey
     delta: U32 = 1
     initial: U53 = 1
 
