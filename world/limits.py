@@ -84,7 +84,11 @@ STORE_VALUE_BYTES: Final = 1 << 20
 STORE_MANY_KEYS: Final = 1_000
 STORE_LIST_KEYS: Final = 10_000
 UNIT_OUTBOX_ENTRIES: Final = 256
-UNIT_RESULTS: Final = 128  # operation results kept above the client's floor
+UNIT_RESULTS: Final = 128  # operation results kept above the client's floor, per origin
+UNIT_ORIGINS: Final = 2_048  # origins (avatars, units) whose operations a unit remembers; beyond it: busy
+REGROW_MS: Final = 60_000  # world time in which a node that is not full grows one item back
+REGROW_STEPS: Final = 1_000  # more missed steps than this fill any node
+FENCED_UNITS: Final = 65_536  # units whose highest epoch a process remembers; the longest unheard is forgotten
 KEY_RETENTION_S: Final = 600  # a settled origin's row may be pruned from a unit after this
 INTEREST_MS: Final = 1_000
 REGION_IDLE_S: Final = 30
@@ -135,10 +139,40 @@ ATTACH_RETRY_MS: Final = 250
 ATTACH_PASSES: Final = 1
 VIEW_MOVE_M: Final = 4.0  # an owner sends a new view when its avatar moved this far
 
+# -- the gateway -------------------------------------------------------------------------------------------------------
+GATEWAY_FLUSH_MS: Final = 20  # moves to game servers and slices to clients leave in one chunk this often
+SESSION_SWEEP_MS: Final = 50  # granularity of a session's deadlines
+ATTACH_CALL_MS: Final = 1_500
+ATTACH_RETRY_CAP_MS: Final = 2_000
+ATTACH_REDIRECTS: Final = 4  # ``moved`` answers followed at once, then with ATTACH_RETRY_MS
+BUSY_RETRY_MS: Final = 100
+COMMAND_CALL_MS: Final = 6_000  # one attempt at the owner; the command itself is kept until its result
+COMMAND_RETRY_MS: Final = 250
+EARLY_EVENTS_MESSAGES: Final = 64  # event messages that overtook their ``attached``; overflow: the oldest is asked again
+INPUT_ROWS_KEPT: Final = 256  # per client, newest kept
+EVENT_TAIL_CHECK_MS: Final = 5_000  # a lost last event is asked for this long after
+OPEN_SESSION_MS: Final = 5_000
+MIRROR_OVERFLOW_BYTES: Final = 4 * MIRROR_DELTA_BYTES  # per (publisher, cell); beyond it deltas are dropped for newcomers
+MIRROR_REFRESHES_IN_FLIGHT: Final = 16
+KEYS_REFRESH_MS: Final = 1_000  # an unknown signing key is asked for at most this often
+PUBLIC_KEYS: Final = 1_024
+OBSERVE_MS: Final = 500
+OBSERVERS_PER_GATEWAY: Final = 100
+HTTP_REQUEST_MS: Final = 5_000  # a request must be whole this long after its first byte
+HTTP_STALL_MS: Final = 15_000  # a client that reads nothing of its answer for this long is cut off
+HTTP_PIPELINED: Final = 8
+HTTP_LOGIN_MS: Final = 4_000  # a guest or refresh request waits this long for a login
+GUESTS_PER_S: Final = 20  # per client address; generous, because a school shares one address
+GUESTS_BURST: Final = 1_000
+GUEST_ADDRESSES: Final = 10_000  # least recently seen forgotten
+
 # -- accounts ----------------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_S: Final = 900
 REFRESH_TOKEN_S: Final = 90 * 24 * 3600
 RESUME_TOKEN_S: Final = 24 * 3600
+REFRESH_GRACE_S: Final = 300  # a used refresh token answers again (lost answer) while its successor is unused
+TOKEN_LEEWAY_S: Final = 30
+LOGIN_WRITE_TRIES: Final = 5
 PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent placements
 
 # -- the cluster -------------------------------------------------------------------------------------------------------
