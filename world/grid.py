@@ -1,7 +1,7 @@
 """The grid: positions in metres to cells (channels), sub-cells (slices) and regions (units). Pure, vectorized.
 
 A cell index is ``cy * CELLS + cx`` (0..4095); a sub-cell index is ``sy * SUBCELLS + sx`` over the whole world
-(0..65535), and its place inside its cell is ``(sy % 4) * 4 + sx % 4`` (0..15). Coordinates outside the world are clamped.
+(0..65535), and its place inside its cell is ``(sy % 4) * 4 + sx % 4`` (0..15). Coordinates outside are clamped.
 """
 
 from functools import lru_cache
@@ -41,7 +41,8 @@ def subcells_at(x: Array, y: Array) -> NDArray[np.int64]:
     """float[n], float[n] -> int64[n]"""
     sx = np.clip(x // SUBCELL_M, 0, SUBCELLS - 1).astype(np.int64)
     sy = np.clip(y // SUBCELL_M, 0, SUBCELLS - 1).astype(np.int64)
-    return sy * SUBCELLS + sx
+    both: NDArray[np.int64] = sy * SUBCELLS + sx
+    return both
 
 
 def cells_of_subcells(sub: Array) -> NDArray[np.int64]:
@@ -73,7 +74,7 @@ def cells_of_region(x: int, y: int) -> list[int]:
 
 
 @lru_cache(maxsize=65_536)
-def subcells_in_sight(centre_subcell: int, radius_m: int) -> frozenset[int]:
+def subcells_in_sight(centre_subcell: int, radius_m: float) -> frozenset[int]:
     """All sub-cells that a circle of this radius around *any* point of the centre sub-cell can touch.
 
     Taking the whole centre sub-cell keeps the set unchanged while its watcher stays inside it.
@@ -82,12 +83,12 @@ def subcells_in_sight(centre_subcell: int, radius_m: int) -> frozenset[int]:
 
 
 @lru_cache(maxsize=65_536)
-def cells_in_sight(centre_subcell: int, radius_m: int) -> frozenset[int]:
+def cells_in_sight(centre_subcell: int, radius_m: float) -> frozenset[int]:
     return frozenset(cell_of_subcell(s) for s in subcells_in_sight(centre_subcell, radius_m))
 
 
 @lru_cache(maxsize=65_536)
-def regions_in_sight(centre_subcell: int, radius_m: int) -> frozenset[tuple[int, int]]:
+def regions_in_sight(centre_subcell: int, radius_m: float) -> frozenset[tuple[int, int]]:
     return frozenset(region_of_cell(c) for c in cells_in_sight(centre_subcell, radius_m))
 
 
