@@ -67,6 +67,10 @@ class Unavailable(StoreError):
     code = "unavailable"
 
 
+class StoreOpenError(Exception):
+    """A store cannot be opened; its text is one sentence for the operator. Nothing was changed."""
+
+
 class Store(Protocol):
     """All calls may raise Temporary, Unavailable; writes also Ambiguous, TooLarge. None is retried inside."""
 

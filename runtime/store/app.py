@@ -1,0 +1,87 @@
+"""The store process: composition root of the role ``store``. One per cluster; it owns the SQLite file."""
+
+from collections.abc import Iterable
+
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from runtime.mesh import open_mesh
+from runtime.service import Service
+from runtime.store.server import Handlers, StoreServer
+from runtime.store.sqlite import SqliteStore
+
+_COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+_GROUP_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_GAUGES = ("unanswered_writes", "unanswered_bytes", "unanswered_reads", "log_pages", "longest_commit_ms")
+_COUNTERS = ("writes", "reads", "groups", "refused", "full", "checkpoints", "failed_checkpoints")
+
+
+async def start(service: Service) -> None:
+    """Open the file, join the mesh under the generation the file gave out, serve. Stopped in reverse: answers are
+    finished, the mesh is left, and the file is closed last with everything committed. Raises StoreOpenError."""
+    groups = GroupMetrics(service.metrics)
+    store = SqliteStore(service.settings.data / "store" / "world.sqlite", on_group=groups.saw)
+    service.on_stop(store.close)
+    mesh = await open_mesh(
+        service,
+        role="store",
+        node_id=service.node_id,
+        generation=store.generation,
+        publishes_state=False,
+        subscribes_state=False,
+    )
+    build(service, mesh, store)
+    mesh.update_me(status="ready")
+    service.log.info("serving", generation=store.generation)
+    service.ready(command=mesh.me.command)
+
+
+def build(service: Service, mesh: Handlers, store: SqliteStore) -> StoreServer:
+    """Everything but the outside: handlers, metrics, and the watch that ends the service when the file fails."""
+    server = StoreServer(mesh, store, store.generation)
+    service.metrics.register(StoreCollector(store, server))
+    service.spawn(store.failed(), "file", loop=True)
+    service.on_stop(server.drain)
+    return server
+
+
+class GroupMetrics:
+    """Distribution of group sizes and commit times."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._writes = Histogram(
+            "projectk_store_group_writes", "Writes per group commit", registry=registry, buckets=_GROUP_BUCKETS
+        )
+        self._seconds = Histogram(
+            "projectk_store_commit_seconds", "Time of one commit", registry=registry, buckets=_COMMIT_BUCKETS_S
+        )
+
+    def saw(self, writes: int, commit_ms: float) -> None:
+        self._writes.observe(writes)
+        self._seconds.observe(commit_ms / 1_000)
+
+
+class StoreCollector(Collector):
+    """The store's statistics, read when /metrics is."""
+
+    def __init__(self, store: SqliteStore, server: StoreServer) -> None:
+        self._store = store
+        self._server = server
+
+    def collect(self) -> Iterable[Metric]:
+        figures = self._store.statistics()
+        for name in _GAUGES:
+            yield GaugeMetricFamily(f"projectk_store_{name}", f"Store: {name}", value=figures[name])
+        for name in _COUNTERS:
+            yield CounterMetricFamily(f"projectk_store_{name}", f"Store: {name}", value=figures[name])
+        yield GaugeMetricFamily("projectk_store_generation", "Openings of the file", value=self._store.generation)
+        calls = CounterMetricFamily("projectk_store_calls", "Calls answered", labels=["message"])
+        for message, times in list(self._server.calls.items()):
+            calls.add_metric([message], times)
+        yield calls
+        refusals = CounterMetricFamily("projectk_store_refusals", "Calls refused", labels=["code"])
+        for code, times in list(self._server.refusals.items()):
+            refusals.add_metric([code], times)
+        yield refusals

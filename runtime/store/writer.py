@@ -1,0 +1,234 @@
+"""Group commit: what runs on the store's one writing thread.
+
+A group is one transaction: everything queued when it begins and what arrives while it fills, until the queue is
+empty, GROUP_COMMIT_WRITES are in or GROUP_COMMIT_MS have passed. While it is synced to disk the next one queues up,
+so groups grow with the load by themselves and a single write waits for nobody.
+
+- A write refused by its own row (exists, other token) does not disturb the group; its answer waits for the commit all
+  the same, because it depends on what the group did before it.
+- Durability NONE is answered when the write is in the open group, everything else after the commit.
+- Disk full: the group is rolled back and every member is refused with Temporary. Any other failure of the file leaves
+  it open what the disk holds: the group is Ambiguous, and the store ends, to be opened anew.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from runtime.store.api import Ambiguous, CasMismatch, Exists, NotFound, StoreError, Temporary, TooLarge, Unavailable
+from runtime.store.database import Opened
+from world import limits
+
+_INSERT = "INSERT INTO documents(key, value, cas) VALUES(?, ?, ?) ON CONFLICT DO NOTHING"
+_REPLACE = "UPDATE documents SET value = ?, cas = ? WHERE key = ? AND cas = ?"
+_REMOVE = "DELETE FROM documents WHERE key = ? AND cas = ?"
+_PRESENT = "SELECT 1 FROM documents WHERE key = ?"
+_COUNT = """INSERT INTO counters(key, value) VALUES(?1, ?2)
+    ON CONFLICT DO UPDATE SET value = value + ?3 WHERE value + ?3 <= ?4 RETURNING value"""
+_SAVE_CAS = "UPDATE meta SET value = ? WHERE name = 'cas'"
+
+
+@dataclass(slots=True, eq=False)
+class Write:
+    """One queued write. ``first`` and ``second``: replace, remove: (token, -); counter: (delta, initial)."""
+
+    op: str  # insert | replace | remove | counter
+    key: str
+    answer: "asyncio.Future[Any]"
+    value: bytes = b""
+    first: int = 0
+    second: int = 0
+    early: bool = False  # durability NONE
+
+    @property
+    def size(self) -> int:
+        return len(self.key) + len(self.value)
+
+
+@dataclass(slots=True)
+class WriterStatistics:
+    """Totals since the store opened; times in ms."""
+
+    groups: int = 0
+    writes: int = 0
+    largest_group: int = 0
+    last_commit_ms: float = 0.0
+    total_commit_ms: float = 0.0
+    longest_commit_ms: float = 0.0
+    full: int = 0
+    checkpoints: int = 0
+    failed_checkpoints: int = 0
+    last_checkpoint_ms: float = 0.0
+    longest_checkpoint_ms: float = 0.0
+    log_pages: int = 0
+
+
+Outcome = tuple[Write, Any]  # the answer: a value, or the StoreError to raise
+Report = Callable[..., None]
+
+
+@dataclass(slots=True)
+class Group:
+    """One transaction: its writes, their outcomes, and those answered early once ``accepted``."""
+
+    number: int
+    writes: list[Write] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    early: list[Outcome] = field(default_factory=list)
+    accepted: bool = False
+    commit_ms: float = 0.0
+
+
+class Writer:
+    """``work`` and ``finish`` run on the writing thread; ``report(event, …)`` posts to the loop."""
+
+    def __init__(self, opened: Opened, report: Report) -> None:
+        self.statistics = WriterStatistics()
+        self._connection = opened.writer
+        self._report = report
+        self._last_cas = opened.last_cas
+        self._saved_cas = opened.last_cas
+        self._broken: StoreError | None = None
+        self._checkpoint_at = limits.STORE_CHECKPOINT_PAGES
+        self._apply = {"insert": self._insert, "replace": self._replace, "remove": self._remove, "counter": self._count}
+        self._connection.set_wal_hook(self._note_log_pages)
+
+    def work(self, queue: deque[Write]) -> None:
+        """One group. Never raises: a failure goes to those who wait, and ends the store."""
+        if self._broken is not None:
+            self._report("answers", [(queue.popleft(), Unavailable("the store has failed"))])
+            return
+        group = Group(self.statistics.groups + 1)
+        try:
+            self._fill(group, queue)
+            self._commit(group)
+        except (apsw.FullError, apsw.BusyError) as error:
+            self.statistics.full += isinstance(error, apsw.FullError)
+            self._give_up(group, queue, Temporary(_words(error)))
+        except Exception as error:
+            self._broken = Ambiguous(_words(error))
+            self._give_up(group, queue, self._broken)
+            self._report("failed", error)
+        else:
+            self._report("committed", group)
+            self._checkpoint()
+
+    def finish(self) -> None:
+        """Move the log into the file and close it. What cannot be moved stays in the log and is not lost."""
+        try:
+            self._connection.set_wal_hook(None)
+            if self._broken is None:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.Error:
+            self.statistics.failed_checkpoints += 1
+        self._connection.close(True)
+
+    def _fill(self, group: Group, queue: deque[Write]) -> None:
+        until = time.perf_counter() + limits.GROUP_COMMIT_MS / 1_000
+        self._connection.execute("BEGIN IMMEDIATE")
+        while queue and len(group.writes) < limits.GROUP_COMMIT_WRITES:
+            write = queue.popleft()
+            group.writes.append(write)
+            outcome = (write, self._apply[write.op](write))
+            (group.early if write.early else group.outcomes).append(outcome)
+            if time.perf_counter() > until:
+                break
+        if self._last_cas != self._saved_cas:
+            self._connection.execute(_SAVE_CAS, (self._last_cas,))
+        if group.early:
+            group.accepted = True
+            self._report("accepted", group)
+
+    def _commit(self, group: Group) -> None:
+        started = time.perf_counter()
+        self._connection.execute("COMMIT")
+        group.commit_ms = (time.perf_counter() - started) * 1_000
+        self._saved_cas = self._last_cas
+        note = self.statistics
+        note.groups += 1
+        note.writes += len(group.writes)
+        note.largest_group = max(note.largest_group, len(group.writes))
+        note.last_commit_ms = group.commit_ms
+        note.total_commit_ms += group.commit_ms
+        note.longest_commit_ms = max(note.longest_commit_ms, group.commit_ms)
+
+    def _give_up(self, group: Group, queue: deque[Write], error: StoreError) -> None:
+        """Roll back and refuse every member. Where not even BEGIN succeeded, the first in the queue is refused, so
+        that the queue moves. Tokens of the group are not given again: some may be known already."""
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except apsw.Error as failure:
+            self._broken = Ambiguous(_words(failure))
+            self._report("failed", failure)
+        if not group.writes and queue:
+            group.writes.append(queue.popleft())
+        waiting = [write for write in group.writes if not (write.early and group.accepted)]
+        group.outcomes = [(write, type(error)(*error.args)) for write in waiting]
+        self._report("given_up", group)
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file once it is long. A reader elsewhere can keep it from being reset: try again
+        only after it has grown by as much. A full disk leaves everything in the log."""
+        if self.statistics.log_pages < self._checkpoint_at:
+            return
+        started = time.perf_counter()
+        note = self.statistics
+        try:
+            pages, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except (apsw.FullError, apsw.BusyError):
+            note.failed_checkpoints += 1
+            self._checkpoint_at = note.log_pages + limits.STORE_CHECKPOINT_PAGES
+            return
+        except Exception as error:
+            self._broken = Ambiguous(_words(error))
+            self._report("failed", error)
+            return
+        self._checkpoint_at = limits.STORE_CHECKPOINT_PAGES + (0 if pages == moved else pages)
+        note.checkpoints += 1
+        note.last_checkpoint_ms = (time.perf_counter() - started) * 1_000
+        note.longest_checkpoint_ms = max(note.longest_checkpoint_ms, note.last_checkpoint_ms)
+
+    def _note_log_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.statistics.log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _insert(self, write: Write) -> int | StoreError:
+        token = self._last_cas + 1
+        self._connection.execute(_INSERT, (write.key, write.value, token))
+        if not self._connection.changes():
+            return Exists(write.key)
+        self._last_cas = token
+        return token
+
+    def _replace(self, write: Write) -> int | StoreError:
+        token = self._last_cas + 1
+        self._connection.execute(_REPLACE, (write.value, token, write.key, write.first))
+        if not self._connection.changes():
+            return self._why_not(write)
+        self._last_cas = token
+        return token
+
+    def _remove(self, write: Write) -> None | StoreError:
+        self._connection.execute(_REMOVE, (write.key, write.first))
+        return None if self._connection.changes() else self._why_not(write)
+
+    def _why_not(self, write: Write) -> StoreError:
+        present = self._connection.execute(_PRESENT, (write.key,)).fetchall()
+        return CasMismatch(write.key) if present else NotFound(write.key)
+
+    def _count(self, write: Write) -> int | StoreError:
+        bindings = (write.key, write.second, write.first, limits.STORE_COUNTER_LIMIT)
+        rows: list[Any] = self._connection.execute(_COUNT, bindings).fetchall()
+        if not rows:
+            return TooLarge(f"counter {write.key!r} would pass {limits.STORE_COUNTER_LIMIT}")
+        return int(rows[0][0])
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
