@@ -40,6 +40,7 @@ class Member(msgspec.Struct, frozen=True):
     protocol_max: U16 = 1
     status: Short = "starting"  # starting | ready | draining | dead
     load: Json = {}  # role's own figures: avatars, cap, seers {"x,y": n}, tick_ms, ghost_age_ms ...
+    nonce: U53 = 0  # drawn at each start: tells two processes of one id and generation apart
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +54,7 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
     mutator: Short = ""
     ordinal: U16 = 0
     floor: U53 = 0  # all command numbers <= floor of this session are settled (not part of identity)
+    digest: Short = ""  # fingerprint of the command's op and arguments (not part of identity)
 
 
 class Actor(msgspec.Struct, frozen=True):

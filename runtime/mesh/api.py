@@ -21,13 +21,24 @@ class MeshError(Exception):
 
 
 class Unreachable(MeshError):
-    """No such live member, its outbox is full, or it is declared dead. ``applied`` is never certain after a retry."""
+    """No such member, its outbox is full, it is declared dead, or it was replaced by a newer generation meanwhile.
+    ``sent``: an attempt may have reached it, so whether it was applied is uncertain; False: it certainly was not."""
 
     code = "unreachable"
 
+    def __init__(self, text: str = "", *, sent: bool = False) -> None:
+        super().__init__(text)
+        self.sent = sent
+
 
 class DeadlineExceeded(MeshError):
+    """No reply in time; ``sent`` as in Unreachable (False: every attempt was still in the outbox)."""
+
     code = "deadline"
+
+    def __init__(self, text: str = "", *, sent: bool = True) -> None:
+        super().__init__(text)
+        self.sent = sent
 
 
 class Refused(MeshError):
@@ -53,14 +64,14 @@ Handler = Callable[[Sender, Any], Message | None | Awaitable[Message | None]]
 class CommandPlane(Protocol):
     def serve(self, kind: type[M], handler: Callable[[Sender, M], Message | None | Awaitable[Message | None]]) -> None:
         """One handler per message type. For calls its return value is the reply (None: ``Ok``); raising ``Refused``
-        answers ``Problem(code, detail)``; any other exception answers ``Problem("internal")`` and is logged and counted.
+        answers ``Problem(code, detail)``; any other exception answers ``Problem("internal")``, is logged and counted.
         A retry of a call (same origin, same call number) in flight is joined, one answered within RPC_DEADLINE_MS
         is answered from memory: handlers see a call once per origin call, unless this process restarted."""
         ...
 
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = ...) -> Message:
-        """Send, retry every RPC_RETRY_MS until the reply or the deadline.
-        Raises Unreachable, DeadlineExceeded, Refused."""
+        """Send, retry every RPC_RETRY_MS until the reply or the deadline. A call is never carried over to a newer
+        generation of its target (Unreachable with ``sent``). Raises Unreachable, DeadlineExceeded, Refused."""
         ...
 
     async def call_any(self, role: str, message: Message, *, deadline_ms: float = ...) -> Message:
@@ -129,7 +140,8 @@ class Book(Protocol):
     def on_dead(self, callback: Callable[[NodeId, int], None]) -> None: ...
 
     def on_self_dead(self, callback: Callable[[int], None]) -> None:
-        """Somebody answered ``you are dead``, naming the highest generation known: a game server exits, others rejoin."""
+        """Somebody answered ``you are dead``, naming the highest generation known: a game server exits; other roles
+        have rejoined above it already, by themselves."""
         ...
 
 
@@ -140,5 +152,16 @@ class Mesh(CommandPlane, StatePlane, Protocol):
     def me(self) -> Member: ...
 
     def update_me(self, **changes: Any) -> None:
-        """Change my ``load``/``state``/``info`` in the book; pushed with the next heartbeat, at once if state changed."""
+        """Change my ``load``/``status``/``http``; with the next heartbeat, at once if more than the load changed."""
         ...
+
+    def on_pause(self, callback: Callable[[float], None]) -> None:
+        """``callback(ms)`` when this loop stood still for over LOOP_PAUSE_MS: before anything more is sent."""
+        ...
+
+    def hold(self, allow_roles: frozenset[str] = frozenset({"store"})) -> None:
+        """Send nothing (calls are kept and retried, frames and one-way messages dropped) except to these roles, until
+        ``release``. A game server calls it in ``on_pause`` until it has re-read its own record."""
+        ...
+
+    def release(self) -> None: ...

@@ -1,0 +1,261 @@
+"""ZeroMQ sockets on an asyncio loop: a ROUTER that only receives, a DEALER per peer that only sends, an XPUB, and a
+SUB per publisher.
+
+A socket's FD is edge-triggered: it becomes readable when its mailbox gets a command, and any call on the socket may
+take that edge away. So after every call that is not a drain, a drain is scheduled, which asks EVENTS afresh.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+
+from runtime.mesh.transport import Inlets
+from world.limits import (
+    COMMAND_MESSAGE_BYTES,
+    COMMAND_SEND_HWM_MESSAGES,
+    DRAIN_MESSAGES,
+    RECONNECT_CAP_MS,
+    RECONNECT_MS,
+    STATE_FRAME_BYTES,
+    STATE_RECEIVE_HWM_FRAMES,
+    STATE_SEND_HWM_FRAMES,
+    TOPIC_BYTES,
+    ZMTP_HEARTBEAT_MS,
+    ZMTP_TIMEOUT_MS,
+)
+
+Context = zmq.Context[zmq.Socket[bytes]]
+
+
+class Watched:
+    """One socket in the loop. ``drain`` handles up to DRAIN_MESSAGES and says whether more may be waiting."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes], drain: Callable[[], bool]) -> None:
+        self.socket = socket
+        self._loop, self._drain = loop, drain
+        self._scheduled = False
+        self._fd = int(socket.get(zmq.FD))
+        self._closed = False
+        loop.add_reader(self._fd, self._ready)
+        self.check()
+
+    def check(self) -> None:
+        """After any other call on the socket: its edge may be spent, look once more."""
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._later)
+
+    def _later(self) -> None:
+        self._scheduled = False
+        self._ready()
+
+    def _ready(self) -> None:
+        if not self._closed and self._drain():
+            self.check()
+
+    def close(self, linger_ms: int = 0) -> None:
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+            self.socket.close(linger_ms)
+
+
+def _events(socket: zmq.Socket[bytes]) -> int:
+    return int(socket.get(zmq.EVENTS))
+
+
+def _heartbeats(socket: zmq.Socket[bytes]) -> None:
+    """Finds connections whose other end is gone without a word, and reconnects with backoff."""
+    socket.set(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
+    socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_CAP_MS)
+
+
+def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Raises ValueError, with the socket closed."""
+    try:
+        if not endpoint.startswith("tcp://"):
+            raise ValueError(f"{endpoint!r} is no tcp endpoint")
+        socket.connect(endpoint)
+    except (zmq.ZMQError, ValueError) as error:
+        socket.close(0)
+        raise ValueError(f"cannot connect to {endpoint!r}: {error}") from error
+
+
+class DealerLink:
+    """IMMEDIATE: nothing is queued for a peer that is not connected; what is not taken waits in the peer's outbox."""
+
+    def __init__(self, transport: "ZmqTransport", endpoint: str, name: bytes, on_writable: Callable[[], None]) -> None:
+        socket = transport.context.socket(zmq.DEALER)
+        socket.set(zmq.IDENTITY, name)
+        socket.set(zmq.IMMEDIATE, 1)
+        socket.set(zmq.SNDHWM, COMMAND_SEND_HWM_MESSAGES)
+        _heartbeats(socket)
+        _connect(socket, endpoint)
+        self._transport, self._socket, self._on_writable = transport, socket, on_writable
+        self._blocked = False
+        self._watched = Watched(transport.loop, socket, self._drain)
+
+    def send(self, data: bytes) -> bool:
+        try:
+            self._socket.send(data, zmq.DONTWAIT)
+        except zmq.Again:
+            self._blocked = True
+            self._watched.check()
+            return False
+        return True
+
+    def _drain(self) -> bool:
+        if _events(self._socket) & zmq.POLLOUT and self._blocked:
+            self._blocked = False
+            self._on_writable()
+        return False
+
+    def close(self, linger_ms: int = 0) -> None:
+        self._watched.close(linger_ms)
+
+
+class SubListening:
+    """One publisher's channels. SNDHWM 0 before connect, or the socket drops its own subscriptions beyond 1,000."""
+
+    def __init__(self, transport: "ZmqTransport", endpoint: str, publisher: str) -> None:
+        socket = transport.context.socket(zmq.SUB)
+        socket.set(zmq.SNDHWM, 0)
+        socket.set(zmq.RCVHWM, STATE_RECEIVE_HWM_FRAMES)
+        socket.set(zmq.MAXMSGSIZE, STATE_FRAME_BYTES)
+        socket.set(zmq.LINGER, 0)
+        _heartbeats(socket)
+        _connect(socket, endpoint)
+        self._transport, self._socket, self._publisher = transport, socket, publisher
+        self._open = True
+        self._watched = Watched(transport.loop, socket, self._drain)
+
+    def subscribe(self, topic: bytes) -> None:
+        self._socket.set(zmq.SUBSCRIBE, topic)
+        self._watched.check()
+
+    def unsubscribe(self, topic: bytes) -> None:
+        self._socket.set(zmq.UNSUBSCRIBE, topic)
+        self._watched.check()
+
+    def _drain(self) -> bool:
+        for _ in range(DRAIN_MESSAGES):
+            try:
+                parts = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return bool(_events(self._socket) & zmq.POLLIN)
+            if len(parts) == 2:
+                self._transport.inlets.frame(self._publisher, parts[0], parts[1])
+            if not self._open:
+                return False  # closed by what it delivered
+        return True
+
+    def close(self) -> None:
+        self._open = False
+        self._watched.close(0)
+
+
+class ZmqTransport:
+    """Implements ``runtime.mesh.transport.Transport``."""
+
+    def __init__(
+        self,
+        *,
+        bind_host: str,
+        command_port: int = 0,
+        state_port: int = 0,
+        publishes_state: bool = False,
+        advertise_command: str = "",
+        advertise_state: str = "",
+    ) -> None:
+        """Binds at once; port 0 is a free one. Raises OSError where an address is taken or not ours."""
+        self.inlets = Inlets()
+        self.loop = asyncio.get_running_loop()
+        self.context: Context = zmq.Context()
+        self._closed = False
+        self._links = 0
+        self._router: Watched | None = None
+        self._xpub: Watched | None = None
+        try:
+            command = self._open_router(bind_host, command_port)
+            state = self._open_xpub(bind_host, state_port) if publishes_state else ""
+        except zmq.ZMQError as error:
+            self.context.destroy(linger=0)
+            raise OSError(error.errno, f"cannot listen on {bind_host}: {error}") from error
+        self.command = advertise_command or command
+        self.state = (advertise_state or state) if publishes_state else ""
+
+    def _open_router(self, host: str, port: int) -> str:
+        socket = self.context.socket(zmq.ROUTER)
+        socket.set(zmq.ROUTER_HANDOVER, 1)  # a peer that reconnects before its old connection is noticed lost
+        socket.set(zmq.RCVHWM, COMMAND_SEND_HWM_MESSAGES)
+        socket.set(zmq.MAXMSGSIZE, COMMAND_MESSAGE_BYTES + 4_096)
+        endpoint = _bind(socket, host, port)
+        self._router = Watched(self.loop, socket, lambda: self._drain_router(socket))
+        return endpoint
+
+    def _open_xpub(self, host: str, port: int) -> str:
+        socket = self.context.socket(zmq.XPUB)
+        socket.set(zmq.XPUB_VERBOSER, 1)  # every subscribe and unsubscribe of everyone, disconnects included
+        socket.set(zmq.SNDHWM, STATE_SEND_HWM_FRAMES)  # never XPUB_NODROP: one stuck subscriber would stall all
+        socket.set(zmq.MAXMSGSIZE, 64 * TOPIC_BYTES)
+        endpoint = _bind(socket, host, port)
+        self._xpub = Watched(self.loop, socket, lambda: self._drain_xpub(socket))
+        return endpoint
+
+    def _drain_router(self, socket: zmq.Socket[bytes]) -> bool:
+        for _ in range(DRAIN_MESSAGES):
+            try:
+                parts = socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return bool(_events(socket) & zmq.POLLIN)
+            self.inlets.message(parts[1] if len(parts) == 2 else b"")
+            if self._closed:
+                return False
+        return True
+
+    def _drain_xpub(self, socket: zmq.Socket[bytes]) -> bool:
+        for _ in range(DRAIN_MESSAGES):
+            try:
+                said = socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return bool(_events(socket) & zmq.POLLIN)
+            if said[:1] in (b"\x00", b"\x01"):
+                self.inlets.subscription(said[1:], said[0] == 1)
+            if self._closed:
+                return False
+        return True
+
+    def link(self, endpoint: str, name: str, on_writable: Callable[[], None]) -> DealerLink:
+        self._links += 1
+        return DealerLink(self, endpoint, f"{name}:{self._links}".encode(), on_writable)
+
+    def listen(self, endpoint: str, publisher: str) -> SubListening:
+        return SubListening(self, endpoint, publisher)
+
+    def publish(self, topic: bytes, body: bytes) -> None:
+        assert self._xpub is not None, "this member publishes no state"
+        self._xpub.socket.send_multipart((topic, body), zmq.DONTWAIT)
+        self._xpub.check()
+
+    async def close(self, linger_ms: int = 0) -> None:
+        """The links' linger goes on for up to ``linger_ms``, in ZeroMQ's own thread."""
+        if self._closed:
+            return
+        self._closed = True
+        for watched in (self._router, self._xpub):
+            if watched is not None:
+                watched.close(0)
+        await asyncio.to_thread(self.context.term)
+
+
+def _bind(socket: zmq.Socket[bytes], host: str, port: int) -> str:
+    """The endpoint bound. Raises ZMQError, with the socket closed."""
+    try:
+        socket.bind(f"tcp://{host}:{port or '*'}")
+    except zmq.ZMQError:
+        socket.close(0)
+        raise
+    return socket.get(zmq.LAST_ENDPOINT).decode()  # type: ignore[union-attr]
