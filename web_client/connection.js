@@ -316,7 +316,7 @@ export class Connection extends EventTarget {
     },
     attached: (m) => {
       this.server = m.server;
-      if (m.stream !== this.stream) {
+      if (m.stream !== this.stream || m.resync) {
         this.stream = m.stream;
         this.event = this.seenTold = m.event;
       }

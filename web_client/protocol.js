@@ -226,8 +226,8 @@ export function encodeMoves(moves) {
  */
 export const CLOSE_CODES = {
   1000: { reason: "Signed out.", again: "no" },
-  1007: { reason: "A message was not readable.", again: "backoff" },
-  1009: { reason: "A message was too big.", again: "backoff" },
+  1007: { reason: "The server did not understand this page. Reload it.", again: "no" },
+  1009: { reason: "The server did not understand this page. Reload it.", again: "no" },
   1012: { reason: "The gateway restarts.", again: "at once" },
   4000: { reason: "The server did not understand this page. Reload it.", again: "no" },
   4001: { reason: "The sign-in has run out.", again: "token" },

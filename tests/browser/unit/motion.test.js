@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { WorldClock } from "../../../web_client/clock.js";
 import { OtherMotion, OwnMotion } from "../../../web_client/motion.js";
 
+/** @type {import("../../../web_client/motion.js").Walkable} */
 const dry = () => true;
 
 function own(walkable = dry) {
@@ -31,7 +32,7 @@ test("diagonals are no faster", () => {
 });
 
 test("water stops, a shore is slid along", () => {
-  const m = own((/** @type {number} */ x) => x < 101);
+  const m = own((x) => x < 101);
   for (let i = 0; i < 20; i++) m.step(1, 1, 50);
   assert.ok(m.x < 101);
   assert.ok(m.y > 103);
