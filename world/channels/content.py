@@ -1,0 +1,25 @@
+"""What a publisher's cell holds, as a number: publisher and subscriber compute it alike. Pure.
+
+Motion and properties count by (epoch, version); area events do not, they leave nothing behind.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from world.frames import entity_hash
+
+_GROUP, _VERSION = 0x9E3779B1, 0x85EBCA6B  # odd constants that spread small numbers (Knuth; xxHash)
+
+
+def property_key(groups: Mapping[int, tuple[int, Any]]) -> int:
+    """{group: (version, …)} -> 32 bits that change with every version; 0 for none; the order does not matter."""
+    return sum(((group + 1) * _GROUP ^ version) * _VERSION for group, (version, _fields) in groups.items()) & 0xFFFFFFFF
+
+
+def content_hash(rows: Iterable[tuple[int, int, int, int]]) -> tuple[int, int]:
+    """(entity, epoch, motion version, property key) rows -> (count, hash), as a digest row gives them."""
+    table = np.array(list(rows), np.uint64).reshape(-1, 4)
+    with np.errstate(over="ignore"):
+        return len(table), int(entity_hash(*table.T).sum(dtype=np.uint64))
