@@ -1,0 +1,1 @@
+"""The ``projectk`` command: one file per verb in ``verbs/``, the supervisor of ``projectk up``, the bots."""

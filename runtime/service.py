@@ -236,7 +236,7 @@ def run(
             runner.run(_process(role, node_id, settings, log, start))
     except known as error:
         log.error("refused to start", reason=str(error))
-        return _refuse(str(error)) if settings.log_file is None else EXIT_REFUSED
+        return _refuse(str(error))
     except Exception:
         log.critical("failed", exc_info=True)
         return EXIT_FAILED

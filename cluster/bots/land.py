@@ -1,0 +1,132 @@
+"""What all bots of a worker know of the world: where one can walk, and what grows where. From HTTP and from slices."""
+
+import asyncio
+import math
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+import numpy as np
+
+from cluster.bots.client import ClientError
+from world.frames import BLOCK, BLOCK_MOTION, HEAD, MOTION, Records
+from world.ids import AVATAR_KIND, ENTITY_ID_LIMIT, KIND_SHIFT
+from world.limits import BOT_HTTP_S
+
+_GRID_M = 16.0
+_SAMPLE_M = 2.0
+
+
+class Land:
+    """``spawn`` is (x, y) in m; ``sight_m``, ``reach_m``, ``walk_m_per_s`` as the server says."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str, facts: dict[str, Any]) -> None:
+        self._http = http
+        self._url = url
+        self.spawn: tuple[float, float] = (float(facts["spawn"][0]), float(facts["spawn"][1]))
+        self.sight_m = float(facts["sight_m"])
+        self.reach_m = float(facts["reach_m"])
+        self.walk_m_per_s = float(facts["walk_m_per_s"])
+        self._world_m = float(facts["world_m"])
+        self._region_m = float(facts["region_m"])
+        self._tile_m = float(facts["ground"]["tile_m"])
+        self._tiles = int(facts["ground"]["region_tiles"])
+        self._dry = bytes(255 if kind["walkable"] else 0 for kind in facts["ground"]["kinds"])
+        self._ground: dict[tuple[int, int], bytes] = {}
+        self._nodes: dict[tuple[int, int], dict[int, tuple[float, float]]] = {}  # grid square → entity → place
+
+    @classmethod
+    async def fetch(cls, http: httpx.AsyncClient, url: str) -> "Land":
+        """Raises ClientError."""
+        try:
+            response = await http.get(f"{url}/v1/world", timeout=BOT_HTTP_S)
+            response.raise_for_status()
+        except httpx.HTTPError as error:
+            raise ClientError("http", f"/v1/world: {error!r}") from error
+        return cls(http, url, response.json())
+
+    async def load_around(self, x: float, y: float, radius_m: float) -> None:
+        """Fetch the ground of every region within the radius. Raises ClientError."""
+        last = int(self._world_m // self._region_m) - 1
+        spans = [
+            range(max(0, int((c - radius_m) // self._region_m)), min(last, int((c + radius_m) // self._region_m)) + 1)
+            for c in (x, y)
+        ]
+        wanted = [(rx, ry) for ry in spans[1] for rx in spans[0] if (rx, ry) not in self._ground]
+        for rx, ry in wanted:
+            try:
+                response = await self._http.get(f"{self._url}/v1/world/ground/{rx},{ry}", timeout=BOT_HTTP_S)
+                response.raise_for_status()
+            except httpx.HTTPError as error:
+                raise ClientError("http", f"/v1/world/ground: {error!r}") from error
+            self._ground[rx, ry] = response.content
+            await asyncio.sleep(0)
+
+    def walkable(self, x: float, y: float) -> bool:
+        """False on water, outside of the world, and where the ground was not fetched."""
+        if not (0 <= x < self._world_m and 0 <= y < self._world_m):
+            return False
+        rx, ry = int(x // self._region_m), int(y // self._region_m)
+        ground = self._ground.get((rx, ry))
+        if ground is None:
+            return False
+        tile_x = int((x - rx * self._region_m) // self._tile_m)
+        tile_y = int((y - ry * self._region_m) // self._tile_m)
+        return self._dry[ground[tile_y * self._tiles + tile_x]] != 0
+
+    def clear(self, x: float, y: float, to_x: float, to_y: float) -> bool:
+        """One can walk straight from here to there."""
+        steps = max(1, math.ceil(math.hypot(to_x - x, to_y - y) / _SAMPLE_M))
+        return all(self.walkable(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(1, steps + 1))
+
+    def place(self, rng: random.Random, radius_m: float, tries: int = 60) -> tuple[float, float]:
+        """A random point in the disc around the spawn that one can walk to straight; nearer ones after failures."""
+        x, y = self.spawn
+        for attempt in range(tries):
+            reach = radius_m * math.sqrt(rng.random()) * (1 - attempt / tries)
+            angle = rng.uniform(0, math.tau)
+            to_x, to_y = x + reach * math.cos(angle), y + reach * math.sin(angle)
+            if self.clear(x, y, to_x, to_y):
+                return to_x, to_y
+        return x, y
+
+    # -- what grows
+    def learn(self, snapshot: bytes) -> None:
+        """Remember what does not walk in a snapshot slice."""
+        for entity, x, y in standing(snapshot):
+            self._nodes.setdefault((int(x // _GRID_M), int(y // _GRID_M)), {})[entity] = (x, y)
+
+    def forget(self, entity: int, x: float, y: float) -> None:
+        self._nodes.get((int(x // _GRID_M), int(y // _GRID_M)), {}).pop(entity, None)
+
+    def nodes(self, x: float, y: float, radius_m: float) -> list[tuple[int, float, float]]:
+        """(entity, x, y) of known nodes within the radius, nearest first."""
+        near = []
+        for gx in range(int((x - radius_m) // _GRID_M), int((x + radius_m) // _GRID_M) + 1):
+            for gy in range(int((y - radius_m) // _GRID_M), int((y + radius_m) // _GRID_M) + 1):
+                for entity, (nx, ny) in self._nodes.get((gx, gy), {}).items():
+                    if (distance := math.hypot(nx - x, ny - y)) <= radius_m:
+                        near.append((distance, entity, nx, ny))
+        return [(entity, nx, ny) for _distance, entity, nx, ny in sorted(near)]
+
+
+def motions(piece: bytes) -> Records | None:
+    """The MOTION rows of a slice, undecoded otherwise; None where it has none."""
+    at = HEAD.size
+    for _ in range(HEAD.unpack_from(piece)[4]):
+        kind, _zero, count, length = BLOCK.unpack_from(piece, at)
+        at += BLOCK.size
+        if kind == BLOCK_MOTION and count:
+            return np.frombuffer(piece, MOTION, count, at)
+        at += length
+    return None
+
+
+def standing(snapshot: bytes) -> Iterable[tuple[int, float, float]]:
+    rows = motions(snapshot)
+    if rows is None:
+        return []
+    kinds = rows["entity"] >> np.uint64(KIND_SHIFT)
+    kept = rows[(kinds != AVATAR_KIND) & (rows["entity"] < ENTITY_ID_LIMIT)]
+    return zip(kept["entity"].tolist(), kept["x"].tolist(), kept["y"].tolist(), strict=True)

@@ -1,0 +1,53 @@
+"""The ``projectk`` command: one file per verb in ``verbs/``. Mistakes are one sentence and exit code 2."""
+
+import sys
+
+import click
+import typer
+
+from cluster.bots.verb import bots
+from cluster.verbs.broker import broker
+from cluster.verbs.gameserver import gameserver
+from cluster.verbs.gateway import gateway
+from cluster.verbs.login import login
+from cluster.verbs.reset import reset
+from cluster.verbs.store import store
+from cluster.verbs.up import up
+from cluster.verbs.version import version
+from runtime.service import EXIT_REFUSED, StartRefused
+from runtime.settings import SettingsError
+
+app = typer.Typer(
+    name="projectk",
+    help="""A seamless, persistent, single-world MMORPG server.
+
+Start with  projectk up  and open the Play URL in two windows. Every setting is a flag, or a variable PROJECTK_….""",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (up, bots, reset, version):
+    app.command()(verb)
+for verb in (broker, store, login, gateway, gameserver):
+    app.command(rich_help_panel="One process by itself")(verb)
+
+
+def main() -> None:
+    """Entry point of the ``projectk`` script."""
+    try:
+        code = app(standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "projectk"
+        _refuse(f"{error.format_message()} Try: {where} --help")
+    except click.Abort:
+        sys.exit(1)
+    except (SettingsError, StartRefused) as error:
+        _refuse(str(error))
+    sys.exit(code or 0)
+
+
+def _refuse(sentence: str) -> None:
+    print(f"projectk: {sentence}", file=sys.stderr)
+    sys.exit(EXIT_REFUSED)

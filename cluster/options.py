@@ -1,0 +1,113 @@
+"""The command line's options, declared once and shared by the verbs. A flag not given is None: then the PROJECTK_
+variable counts, then the default (``runtime.settings``)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PLAY = "The game"
+PROCESSES = "Processes"
+NETWORK = "Network"
+FILES = "Files and logs"
+
+
+def _env(text: str, name: str, default: str) -> str:
+    return f"{text} \\[default: {default}; env: PROJECTK_{name}]"
+
+
+Host = Annotated[
+    str | None,
+    typer.Option(help=_env("Address that gateways listen on.", "HOST", "127.0.0.1"), rich_help_panel=NETWORK),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("The first gateway's port, the others follow; 0: free ones.", "PORT", "8080"), rich_help_panel=NETWORK
+    ),
+]
+GatewayPort = Annotated[
+    int | None, typer.Option(help=_env("Port to listen on; 0: a free one.", "PORT", "8080"), rich_help_panel=NETWORK)
+]
+PublicOrigins = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("Origins of web pages accepted besides the gateways' own, with commas.", "PUBLIC_ORIGINS", "none"),
+        rich_help_panel=NETWORK,
+    ),
+]
+BindHost = Annotated[
+    str | None,
+    typer.Option(help=_env("Address that the mesh listens on.", "BIND_HOST", "127.0.0.1"), rich_help_panel=NETWORK),
+]
+CommandPort = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("Port of the mesh's command plane; 0: a free one.", "COMMAND_PORT", "0"), rich_help_panel=NETWORK
+    ),
+]
+StatePort = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("Port of the mesh's state plane; 0: a free one.", "STATE_PORT", "0"), rich_help_panel=NETWORK
+    ),
+]
+AdvertiseCommand = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("Command endpoint told to others, where it differs.", "ADVERTISE_COMMAND", "where it listens"),
+        rich_help_panel=NETWORK,
+    ),
+]
+AdvertiseState = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("State endpoint told to others, where it differs.", "ADVERTISE_STATE", "where it listens"),
+        rich_help_panel=NETWORK,
+    ),
+]
+AdvertiseHttp = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("Base URL told to clients, where it differs.", "ADVERTISE_HTTP", "where it listens"),
+        rich_help_panel=NETWORK,
+    ),
+]
+Join = Annotated[
+    str | None,
+    typer.Option(
+        help=_env(
+            "Command endpoints of brokers or of any members, with commas: tcp://127.0.0.1:7001,tcp://…", "JOIN", "none"
+        ),
+        rich_help_panel=NETWORK,
+    ),
+]
+NodeId = Annotated[
+    str | None, typer.Option("--id", help=_env("This node's id, e.g. gs4.", "NODE_ID", "the role's first"))
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help=_env("Folder of the world's data and logs.", "DATA", "var"), rich_help_panel=FILES),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(help=_env("debug, info, warning or error.", "LOG_LEVEL", "info"), rich_help_panel=FILES),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(help=_env("JSON log, rotating.", "LOG_FILE", "a readable one on stderr"), rich_help_panel=FILES),
+]
+WorldSeed = Annotated[
+    int | None,
+    typer.Option(help=_env("Seed of the ground and of what grows on it.", "WORLD_SEED", "1"), rich_help_panel=PLAY),
+]
+Placement = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("gather: where others see the same place; spread: round robin.", "PLACEMENT", "gather"),
+        rich_help_panel=PLAY,
+    ),
+]
+AvatarsPerServer = Annotated[
+    int | None, typer.Option(help=_env("Cap of a game server.", "AVATARS_PER_SERVER", "2000"), rich_help_panel=PLAY)
+]

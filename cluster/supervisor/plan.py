@@ -1,0 +1,78 @@
+"""What ``projectk up`` starts: pure, from settings and ports to the list of processes with their environment."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runtime.settings import Settings
+from world.ids import ROLE_PREFIX
+
+START_ORDER = (("broker", "store"), ("login", "gateway", "gameserver"))  # waves: the next when the one before is ready
+STOP_ORDER = ("gateway", "gameserver", "login", "store", "broker")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One process: ``settings`` are its PROJECTK_ variables."""
+
+    role: str
+    id: str
+    settings: Mapping[str, str]
+    command: tuple[str, ...]
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """``base`` without its PROJECTK_ variables, plus this process's own. Numeric libraries get one thread: the
+        processes share few cores, and each thread costs memory."""
+        kept = {name: value for name, value in base.items() if not name.startswith("PROJECTK_")}
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        return kept | threads | {f"PROJECTK_{name.upper()}": value for name, value in self.settings.items()}
+
+
+def plan(settings: Settings, gateway_ports: Sequence[int], broker_ports: Sequence[int]) -> list[Planned]:
+    """All processes of the cluster, in the order they start. A broker keeps its port over restarts, because members
+    find a restarted broker by the endpoint they joined with."""
+    join = ",".join(f"tcp://{settings.bind_host}:{port}" for port in broker_ports)
+    counts = {
+        "broker": settings.brokers,
+        "store": 1,
+        "login": settings.logins,
+        "gateway": settings.gateways,
+        "gameserver": settings.gameservers,
+    }
+    planned = []
+    for role in (role for wave in START_ORDER for role in wave):
+        for n in range(counts[role]):
+            own = _common(settings, f"{ROLE_PREFIX[role]}{n + 1}") | {"join": join}
+            if role == "broker":
+                own |= {"command_port": str(broker_ports[n])}
+            if role == "gateway":
+                own |= {"port": str(gateway_ports[n])}
+            planned.append(Planned(role, own["node_id"], own, (sys.executable, "-m", "cluster.role", role)))
+    return planned
+
+
+def _common(settings: Settings, node_id: str) -> dict[str, str]:
+    data = settings.data.resolve()
+    return {
+        "node_id": node_id,
+        "data": str(data),
+        "log_file": str(data / "logs" / f"{node_id}.log"),
+        "log_level": settings.log_level,
+        "world_seed": str(settings.world_seed),
+        "host": settings.host,
+        "bind_host": settings.bind_host,
+        "public_origins": ",".join(settings.public_origins),
+        "placement": settings.placement,
+        "avatars_per_server": str(settings.avatars_per_server),
+    }
+
+
+def http_url(host: str, port: int) -> str:
+    """What a browser on this machine opens for a gateway that listens on ``host``."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def child_environment(planned: Planned) -> dict[str, str]:
+    return planned.environment(os.environ)

@@ -1,0 +1,34 @@
+"""``projectk reset``: forget the world."""
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from cluster import options as o
+from cluster.supervisor.data import claim
+from runtime.settings import read_settings
+
+
+def reset(
+    data: o.Data = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the saved world (accounts, avatars, everything) and the logs in the data folder. Asks first.
+
+    Examples:
+
+      projectk reset
+
+      projectk reset --data /tmp/world --yes
+    """
+    folder = read_settings(data=data).data
+    if not folder.exists():
+        typer.echo(f"There is no world in {folder}.")
+        return
+    if not yes and not typer.confirm(f"Delete the world in {folder} for ever?"):
+        raise typer.Exit(1)
+    with claim(folder):
+        for part in ("store", "logs"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+    typer.echo(f"The world in {folder} is gone; the next start makes a new one.")
