@@ -70,7 +70,7 @@ class Membership:
         self._probe_ms = loop.time() * 1_000
         if self._join:
             await self._ask_for_book()
-        self._appear(generation if generation is not None else self._book.highest_generation(self._me()) + 1)
+        self.appear(generation if generation is not None else self._book.highest_generation(self._me()) + 1)
         self._every("heartbeat", HEARTBEAT_MS, self.heartbeat)
         self._every("gossip", BOOK_GOSSIP_MS, self._gossip)
         self._every("probe", PAUSE_PROBE_MS, self.notice_pause)
@@ -110,7 +110,7 @@ class Membership:
         self._asked[self._number] = endpoint
         self._wire.post_to(endpoint, Join(self._book.me), CALL, number=self._number, ttl_ms=JOIN_ANSWER_MS)
 
-    def _appear(self, generation: int) -> None:
+    def appear(self, generation: int) -> None:
         self._book.me = msgspec.structs.replace(self._book.me, generation=generation)
         self._wire.renew_links()
         self._book.tell_changed()
@@ -123,7 +123,7 @@ class Membership:
         if self._book.me.role in ROLES_THAT_END or self._closed:
             return
         self._statistics.conflicts += 1
-        self._appear(max(highest, self._book.me.generation) + 1)
+        self.appear(max(highest, self._book.me.generation) + 1)
 
     # -- messages of the membership itself -------------------------------------------------------------------------
     def arrived(self, envelope: Envelope, message: Message) -> bool:

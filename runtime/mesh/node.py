@@ -104,6 +104,10 @@ class MeshNode:
     def release(self) -> None:
         self._wire.held = None
 
+    def rise(self, generation: int) -> None:
+        if generation > self.me.generation:
+            self._membership.appear(generation)
+
     def _may_speak(self) -> bool:
         self._membership.notice_pause()
         return self._wire.held is None
