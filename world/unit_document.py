@@ -1,0 +1,100 @@
+"""The layout of a unit's document; ``world.unit`` draws it. Unknown fields of newer versions are ignored."""
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from world.entity import Stock
+from world.messages import Json
+from world.results import Origin
+from world.transfer import Entry
+
+EMPTY = msgspec.Raw(b"{}")
+Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+
+
+DocumentT = TypeVar("DocumentT", bound=msgspec.Struct)
+
+
+class BadDocument(ValueError):
+    """Bytes that are no unit document: a damaged store, or a newer format."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Who owns the unit and which write this is. ``owner`` "": nobody."""
+
+    format: int
+    owner: str
+    generation: Whole
+    epoch: Whole
+    version: Whole
+    write_id: str
+
+    @staticmethod
+    def parse(value: bytes) -> "Head":
+        """Raises BadDocument."""
+        return _parse(value, Head)
+
+
+class Data(msgspec.Struct, omit_defaults=True):
+    entities: dict[str, Json] = {}
+    attach: tuple[Whole, Whole, str] = (0, 0, "")
+    grown: Whole = 0
+    given: Stock = {}
+    gained: Stock = {}
+
+
+class OutboxData(msgspec.Struct):
+    last: Whole = 0
+    entries: list[Entry] = []
+
+
+class _Body(msgspec.Struct):
+    data: Data = msgspec.field(default_factory=Data)
+    outbox: OutboxData = msgspec.field(default_factory=OutboxData)
+    pending: msgspec.Raw = EMPTY
+    done: msgspec.Raw = EMPTY
+    results: dict[str, Origin] = {}
+    received: dict[str, tuple[Whole, list[Whole]]] = {}
+
+
+class UnitDocument(_Body):
+    format: int = 0
+    owner: str = ""
+    generation: Whole = 0
+    epoch: Whole = 0
+    version: Whole = 0
+    write_id: str = ""
+
+    @staticmethod
+    def parse(value: bytes) -> "UnitDocument":
+        """Raises BadDocument."""
+        document = _parse(value, UnitDocument)
+        if not all(i.isdecimal() for i in document.data.entities):
+            raise BadDocument("an entity id is no number")
+        return document
+
+
+def _parse(value: bytes, of: type[DocumentT]) -> DocumentT:
+    try:
+        return msgspec.json.decode(value, type=of)
+    except (ValueError, RecursionError) as error:
+        raise BadDocument(str(error)) from error
+
+
+def freeze(
+    data: Data,
+    outbox: OutboxData,
+    trade: tuple[msgspec.Raw, msgspec.Raw],
+    results: Mapping[str, Origin],
+    received: Mapping[str, tuple[int, list[int]]],
+) -> bytes:
+    """Everything but the head, encoded now: later changes of the parts do not show."""
+    body = _Body(data, outbox, trade[0], trade[1], dict(results), {g: (f, above) for g, (f, above) in received.items()})
+    return msgspec.json.encode(body)
+
+
+def compose(head: Head, body: bytes) -> bytes:
+    """Two JSON objects joined into one."""
+    return msgspec.json.encode(head)[:-1] + b"," + body[1:]
