@@ -129,6 +129,7 @@ STORE_RETRY_MS: Final = 100  # first pause before a store call is tried again; d
 STORE_RETRY_CAP_MS: Final = 1_000
 MOTION_CACHE_MS: Final = 2_000  # a dead server's motion document is read again after this
 MOTION_CACHED_DOCUMENTS: Final = 16
+LINGER_LOOK_MS: Final = 1_000  # how often idle units and avatars without a client are looked for
 UNIT_IDLE_MS: Final = 5_000  # an avatar's unit that nobody attached to (taken for a delivery) is released after this
 ELAPSE_MS: Final = 30_000  # how often a unit is told that world time passed
 RELEASES_IN_FLIGHT: Final = 256  # units saved at once by a graceful stop
