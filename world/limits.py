@@ -149,6 +149,7 @@ PULSE_MS: Final = 200  # how often a game server's loop shows that it runs
 RETRY_AFTER_MS: Final = 100  # pause before a moved, busy or unreachable call is tried again
 COMMANDS_REMEMBERED: Final = 64  # per avatar: results that need no document, kept for repeats of a command
 COMMAND_DEADLINE_MS: Final = 5_000
+COMMAND_MUTATOR_CALLS: Final = 16  # mutator calls of one command
 AVATARS_PER_SERVER: Final = 2_000
 REGIONS_PER_SERVER: Final = 1_024
 
@@ -199,6 +200,7 @@ OBSERVE_MS: Final = 500
 OBSERVERS_PER_GATEWAY: Final = 100
 HTTP_REQUEST_MS: Final = 5_000  # a request must be whole this long after its first byte
 HTTP_STALL_MS: Final = 15_000  # a client that reads nothing of its answer for this long is cut off
+GATEWAY_LOAD_MS: Final = 1_000
 HTTP_PIPELINED: Final = 8
 HTTP_BACKLOG: Final = 1_024  # connections the kernel holds for us
 HTTP_LOGIN_MS: Final = 4_000  # a guest or refresh request waits this long for a login

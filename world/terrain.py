@@ -95,7 +95,7 @@ def _noise(salt: int, octaves: tuple[tuple[int, int], ...], x0: int, y0: int) ->
         xs, ix, tx = _steps(x0, period)
         ys, iy, ty = _steps(y0, period)
         corner = _corners(scramble(salt, number), xs, ys)
-        rows = corner[:, ix] * (ONE - tx) + corner[:, ix + 1] * tx  # [lattice, 64]
+        rows: Ints = corner[:, ix] * (ONE - tx) + corner[:, ix + 1] * tx  # [lattice, 64]
         smooth: Ints = rows[iy] * (ONE - ty)[:, None] + rows[iy + 1] * ty[:, None]
         total += smooth // (ONE * ONE) * weight
     return total // sum(weight for _, weight in octaves)

@@ -68,13 +68,15 @@ class AttachNumber(NamedTuple):
 
 
 class View(NamedTuple):
-    """An entity as everyone may read it: committed values."""
+    """An entity as everyone may read it: committed values; of a ghost the public ones. ``stale``: a ghost older than
+    its bound."""
 
     entity: int
     epoch: int
     x: float
     y: float
     values: Mapping[str, Any]
+    stale: bool = False
 
 
 class _Write(NamedTuple):

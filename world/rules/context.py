@@ -1,0 +1,47 @@
+"""What a rule is given: who acts, how to find others, what to tell."""
+
+from typing import NoReturn
+
+from world.content import Content, content
+from world.handle import Handle, Runtime, Scope
+from world.messages import Actor, Json, Key
+from world.results import Refusal
+
+
+class Context:
+    """One command's surroundings. ``actor``: the avatar's own handle; ``key``: the command's."""
+
+    __slots__ = ("_scope", "actor", "key", "runtime")
+
+    def __init__(self, runtime: Runtime, avatar: int, key: Key) -> None:
+        self.runtime = runtime
+        self.key = key
+        self._scope = Scope(runtime, key)
+        self.actor = Handle(avatar, self._scope, own=True)
+
+    @property
+    def content(self) -> Content:
+        return content()
+
+    @property
+    def facts(self) -> Actor:
+        """The actor's position, reach and name, as of now."""
+        return self.runtime.actor(self.actor.id)
+
+    def find(self, entity: int) -> Handle:
+        """Raises Refusal ``no_such_target``."""
+        handle = Handle(entity, self._scope)
+        handle.view()
+        return handle
+
+    def near(self, radius: float, kind: int | None = None) -> list[Handle]:
+        """Handles within ``radius`` metres of the actor, nearest first."""
+        at = self.facts
+        return [Handle(view.entity, self._scope) for view in self.runtime.near(at.x, at.y, radius, kind)]
+
+    def area_event(self, body: Json) -> None:
+        """Tell all who see the actor."""
+        self.runtime.area_event(self.actor.id, body)
+
+    def refuse(self, code: str, detail: str = "") -> NoReturn:
+        raise Refusal(code, detail)
