@@ -1,8 +1,8 @@
 """The ``projectk`` command: one file per verb in ``verbs/``. Mistakes are one sentence and exit code 2."""
 
 import sys
+from typing import NoReturn
 
-import click
 import typer
 
 from cluster.bots.verb import bots
@@ -38,16 +38,19 @@ def main() -> None:
     """Entry point of the ``projectk`` script."""
     try:
         code = app(standalone_mode=False)
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "projectk"
-        _refuse(f"{error.format_message()} Try: {where} --help")
-    except click.Abort:
+    except typer.Abort:
         sys.exit(1)
     except (SettingsError, StartRefused) as error:
         _refuse(str(error))
+    except Exception as error:
+        said = getattr(error, "format_message", None)  # every mistake in the flags; typer names no base class for them
+        if said is None:
+            raise
+        context = getattr(error, "ctx", None)
+        _refuse(f"{said().rstrip('.')}. Try: {context.command_path if context else 'projectk'} --help")
     sys.exit(code or 0)
 
 
-def _refuse(sentence: str) -> None:
-    print(f"projectk: {sentence}", file=sys.stderr)
+def _refuse(sentence: str) -> NoReturn:
+    print(f"projectk: {' '.join(sentence.split())}", file=sys.stderr)
     sys.exit(EXIT_REFUSED)

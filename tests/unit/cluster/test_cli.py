@@ -1,0 +1,91 @@
+"""A mistake on the command line is one sentence that names the flag, and exit code 2; nothing is started."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import projectk
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["up", "--port", "abc"], "--port"),
+        (["up", "--port", "70000"], "--port: input should be less than or equal to 65535"),
+        (["up", "--port", "65535"], "--port: the last port would be 65536"),
+        (["up", "--gameservers", "0"], "--gameservers: "),
+        (["up", "--restart", "perhaps"], "--restart: input should be 'always' or 'never'"),
+        (["up", "--nonsense"], "--nonsense"),
+        (["up", "--host", "203.0.113.1"], "--host 203.0.113.1: cannot listen there"),
+        (["gameserver", "--id", "gs4"], "--join: "),
+        (["gameserver", "--id", "Fred!", "--join", "tcp://127.0.0.1:1"], "--node-id"),
+        (["gateway", "--join", "nowhere"], "--join: 'nowhere' is no endpoint"),
+        (["bots", "--count", "0"], "--count"),
+        (["bots", "--url", "example"], "--url"),
+        (["dance"], "dance"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words: list[str], said: str, tmp_path: Path) -> None:
+    done = projectk(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_busy_port_is_named_with_its_flag(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = projectk("up", "--port", str(port - 1), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"projectk: --port: port {port} on 127.0.0.1 is in use; choose another, or 0 for free ones.\n"
+
+
+def test_an_unwritable_data_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = projectk("up", "--port", "0", "--data", str(tmp_path / "file" / "var"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"projectk: --data {tmp_path / 'file' / 'var'}: cannot be written")
+
+
+def test_a_data_folder_in_use_is_named_with_its_cluster(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from cluster.supervisor.data import claim
+with claim(Path({str(tmp_path)!r})):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "claimed\n"
+        done = projectk("up", "--port", "0", "--data", str(tmp_path), cwd=tmp_path)
+        other.communicate("")
+    assert done.returncode == 2
+    assert f"a cluster (pid {other.pid}) is running on it" in done.stderr
+
+
+def test_help_teaches_every_verb_with_examples(tmp_path: Path) -> None:
+    assert "bots" in projectk("--help", cwd=tmp_path).stdout
+    for verb in ("up", "broker", "store", "login", "gateway", "gameserver", "bots", "reset"):
+        done = projectk(verb, "--help", cwd=tmp_path)
+        assert done.returncode == 0
+        assert f"projectk {verb}" in done.stdout.split("Examples", 1)[1]
+
+
+def test_reset_deletes_the_world_and_only_that(tmp_path: Path) -> None:
+    for part in ("store/world.sqlite", "logs/gs1.log", "notes.txt"):
+        (tmp_path / part).parent.mkdir(exist_ok=True)
+        (tmp_path / part).write_text("x")
+    assert projectk("reset", "--data", str(tmp_path), cwd=tmp_path).returncode != 0  # nobody said yes
+    assert (tmp_path / "store/world.sqlite").exists()
+    assert projectk("reset", "--data", str(tmp_path), "--yes", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "store").exists()
+    assert (tmp_path / "notes.txt").exists()
