@@ -79,6 +79,8 @@ STRAY_LINK_MS: Final = 5_000
 JOIN_GRACE_MS: Final = 100  # after a joiner's first answer it waits this long for the others
 WORLD_TIME_WAIT_MS: Final = 500  # a joiner waits this long for a first measurement of the cluster's time
 CLOCK_SAMPLES: Final = 8  # per peer; the one with the shortest round trip counts
+MEMBER_FORGET_MS: Final = 60_000  # a member silent for longer leaves the book; its generation is remembered
+BOOK_PUSH_MS: Final = 20  # a broker gathers changes of the book this long before it pushes
 BOOK_GOSSIP_MS: Final = 2_000  # each member compares books with one other this often
 DEAD_ANSWER_MS: Final = 100  # a dead generation is told so at most this often
 PAUSE_PROBE_MS: Final = 100
@@ -215,6 +217,7 @@ RESUME_TOKEN_S: Final = 24 * 3600
 REFRESH_GRACE_S: Final = 300  # a used refresh token answers again (lost answer) while its successor is unused
 TOKEN_LEEWAY_S: Final = 30
 LOGIN_WRITE_TRIES: Final = 5
+TOKEN_BYTES: Final = 32  # of chance in a refresh token
 PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent placements
 
 # -- the cluster -------------------------------------------------------------------------------------------------------

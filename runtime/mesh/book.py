@@ -44,6 +44,7 @@ class MemberBook:
         self._now_ms = now_ms
         self._entries: dict[str, _Entry] = {}
         self._dead: dict[str, int] = {}  # node: every generation <= this one is dead
+        self._mine_seen = 0  # highest generation of my own id that others spoke of
         self._changed: list[Callable[[], None]] = []
         self._on_dead: list[Callable[[NodeId, int], None]] = []
         self._on_self_dead: list[Callable[[int], None]] = []
@@ -85,7 +86,7 @@ class MemberBook:
         entry = self._entries.get(node)
         known = entry.member.generation if entry is not None else 0
         if node == self.me.id:
-            known = self.me.generation
+            known = max(self.me.generation, self._mine_seen)
         return max(known, self._dead.get(node, 0))
 
     def is_dead(self, node: NodeId, generation: int) -> bool:
@@ -114,6 +115,7 @@ class MemberBook:
     def verdict(self, node: NodeId, generation: int) -> bool:
         """A death verdict, ours or heard. True: it was news."""
         if node == self.me.id:
+            self.saw_mine(generation)
             if 0 < self.me.generation <= generation:
                 self.self_dead(generation)
             return False
@@ -161,6 +163,7 @@ class MemberBook:
         return Heard.SAME
 
     def _heard_of_me(self, member: Member) -> Heard:
+        self.saw_mine(member.generation)
         if not self.me.generation:
             return Heard.SAME
         impostor = member.generation == self.me.generation and member.nonce != self.me.nonce
@@ -179,6 +182,25 @@ class MemberBook:
             self._tell_dead(node, old.member.generation)
         self._tell_changed()
         return Heard.NEW
+
+    def saw_mine(self, generation: int) -> None:
+        """Somebody spoke of, or to, this generation of me."""
+        self._mine_seen = max(self._mine_seen, generation)
+
+    def knows(self, node: str, generation: int) -> bool:
+        """It is in the book, dead or alive."""
+        entry = self._entries.get(node)
+        return entry is not None and entry.member.generation == generation
+
+    def forget_silent(self, after_ms: float) -> None:
+        """Members silent for longer leave; that their generation existed is remembered as long as a verdict is."""
+        silent = [node for node in self._entries if self.silent_ms(NodeId(node)) > after_ms]
+        for node in silent:
+            generation = self._entries.pop(node).member.generation
+            if len(self._dead) < BOOK_MEMBERS:
+                self._dead[node] = max(self._dead.get(node, 0), generation - 1)
+        if silent:
+            self._tell_changed()
 
     def alive(self, node: str, generation: int) -> None:
         """Any sign of life from that member's own loop."""

@@ -21,10 +21,12 @@ from runtime.mesh.worldtime import WorldTimeEstimate
 from world.ids import NodeId
 from world.limits import (
     BOOK_GOSSIP_MS,
+    BROKER_FORGET_MS,
     HEARTBEAT_MS,
     JOIN_ANSWER_MS,
     JOIN_GRACE_MS,
     LOOP_PAUSE_MS,
+    MEMBER_FORGET_MS,
     PAUSE_PROBE_MS,
     RPC_RETRY_MS,
     WORLD_TIME_WAIT_MS,
@@ -202,7 +204,12 @@ class Membership:
             self._answers.set()
 
     def page(self) -> BookPage:
-        return BookPage(self._book.members(), self._book.verdicts())
+        """My book as others are told it: who was heard of lately, and who is dead."""
+        told = [m for m in self._book.members() if not self._silent(m.id)]
+        return BookPage(told, self._book.verdicts())
+
+    def _silent(self, node: str) -> bool:
+        return node != self._me() and self._book.silent_ms(NodeId(node)) > BROKER_FORGET_MS
 
     def _my_heartbeat(self) -> Heartbeat:
         world = self._clock.world_ms() if self._settled else 0
@@ -244,6 +251,7 @@ class Membership:
 
     def _gossip(self) -> None:
         """Compare books with one member, and knock again where nobody answers."""
+        self._book.forget_silent(MEMBER_FORGET_MS)
         others = [m for m in self._book.members() if m.id != self._me()]
         if others:
             self._post(self._rng.choice(others).id, Join(self._book.me))

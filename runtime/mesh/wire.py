@@ -56,9 +56,8 @@ class Wire:
                 self.on_link(node)
 
     def _may_be_told(self, node: str) -> bool:
-        """A peer declared dead keeps its link for a while, so that a zombie can be told."""
-        peer = self._peers[node]
-        return self.book.highest_generation(NodeId(node)) == peer.generation
+        """A peer declared dead keeps its link as long as it is in the book, so that a zombie can be told."""
+        return self.book.knows(node, self._peers[node].generation)
 
     def _open(self, member: Member) -> None:
         try:
@@ -167,6 +166,7 @@ class Wire:
         me = self.book.me
         if envelope.to and (envelope.to != me.id or envelope.to_generation != me.generation):
             self.statistics.misdirected += 1
+            self._misdirected(envelope, message)
             return
         if envelope.generation == 0 and not isinstance(message, Join | BookPage):
             self.statistics.misdirected += 1
@@ -175,6 +175,15 @@ class Wire:
             return
         self.book.alive(envelope.origin, envelope.generation)
         self.deliver(envelope, message)
+
+    def _misdirected(self, envelope: Envelope, message: Message) -> None:
+        """A heartbeat meant for an earlier incarnation of mine tells that one's generation, and who is there."""
+        if envelope.to != self.book.me.id or not isinstance(message, Heartbeat):
+            return
+        if (message.me.id, message.me.generation) != (envelope.origin, envelope.generation):
+            return
+        self.book.saw_mine(envelope.to_generation)
+        self.book.heard(message.me, direct=True)
 
     def _fenced(self, envelope: Envelope, message: Message) -> bool:
         """Drop what comes from a dead generation, and tell it. Only ``you are dead`` itself passes."""
