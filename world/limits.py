@@ -219,6 +219,7 @@ TOKEN_LEEWAY_S: Final = 30
 LOGIN_WRITE_TRIES: Final = 5
 TOKEN_BYTES: Final = 32  # of chance in a refresh token
 PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent placements
+PLACEMENTS_REMEMBERED: Final = 1_000  # own placements a placer counts; the oldest forgotten first
 
 # -- the cluster -------------------------------------------------------------------------------------------------------
 READY_MS: Final = 30_000  # from its start, a process may take this long until its ready line
