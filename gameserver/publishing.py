@@ -4,8 +4,8 @@ Movers are sorted by (cell, place of the sub-cell in it); their records are one 
 only motion happened, which is nearly all of them, are laid into one buffer by array operations and cut out of it; a
 cell with leaves, properties or events as well is put together block by block. Cells nobody listens to are not built.
 
-What changes between two ticks is bounded by CHANGES_PER_TICK. Beyond it a change is not named: its cell's sequence skips
-one, so that every subscriber finds itself behind, finds nothing to repair with, and takes a snapshot.
+What changes between two ticks is bounded by CHANGES_PER_TICK. Beyond it a change is not named: its cell's sequence
+skips one, so that every subscriber finds itself behind, finds nothing to repair with, and takes a snapshot.
 """
 
 from collections import defaultdict
