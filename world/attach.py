@@ -1,23 +1,26 @@
 """Attach: login, resume, fail-over and locate alike, decided from numbers alone.
 
 An attach number is (session from a store counter, connection counted by the client), kept in the avatar's document
-with the gateway that brought it. First who owns the avatar, then whose number is newer:
+with the gateway that brought it. ``decide`` compares numbers::
 
-=====================  ================  ==========================  =========================================
-owner                  number            gateway                     decision
-=====================  ================  ==========================  =========================================
-another, alive         any               any                         MOVED to it
-me                     lower             any                         REPLACED (late closes included)
-me                     equal             same, or none recorded      SERVE (a retry)
-me                     equal             another                     REPLACED
-me                     higher            any                         SERVE, and end the connection held so far
-none, or a dead one    lower, or equal   as above                    REPLACED
-                       from another
-none, or a dead one    otherwise         room here                   TAKE by CAS, then decide again as owner
-none, or a dead one    otherwise         full here, another better,  PASS to the better one
-                                         passes left
-none, or a dead one    otherwise         full here, nowhere better   FULL, or TAKE if this one is least loaded
-=====================  ================  ==========================  =========================================
+    lower                                 REFUSE  replaced (late closes included)
+    equal, another gateway                REFUSE
+    equal, same gateway or none recorded  RETRY   serve it again
+    higher                                ACCEPT  and end the connection held so far
+
+``admit`` is the whole table, first by who owns the avatar:
+
+=====================  ============================================  ================================================
+owner                  numbers, room                                 verdict
+=====================  ============================================  ================================================
+another, alive         any                                           MOVED to it
+me, nobody, or a dead  REFUSE                                        REPLACED
+one
+me                     RETRY, ACCEPT                                 SERVE
+nobody, or a dead one  otherwise; room here                          TAKE by CAS, then admit again as owner
+nobody, or a dead one  full here, another better, passes left        PASS to the better one
+nobody, or a dead one  full here, nowhere better                     TAKE if this one is least loaded, else FULL
+=====================  ============================================  ================================================
 """
 
 from enum import Enum
@@ -25,6 +28,24 @@ from typing import NamedTuple
 
 from world.limits import ATTACH_PASSES
 from world.unit import AttachNumber
+
+
+class Decision(Enum):
+    ACCEPT = "accept"
+    RETRY = "retry"
+    REFUSE = "refuse"
+
+
+def decide(held: AttachNumber, asked: AttachNumber) -> Decision:
+    """``held``: the avatar's document's."""
+    if asked[:2] > held[:2]:
+        return Decision.ACCEPT
+    return Decision.RETRY if is_current(held, asked) else Decision.REFUSE
+
+
+def is_current(held: AttachNumber, number: AttachNumber) -> bool:
+    """Whether ``number`` is the one held: only then do its moves, commands and closes count."""
+    return held[:2] == number[:2] and (not held.gateway or held.gateway == number.gateway)
 
 
 class Owner(Enum):
@@ -44,14 +65,6 @@ class Verb(Enum):
     FULL = "full"
 
 
-class Decision(NamedTuple):
-    """``to``: the server of PASS. ``ends``: the connection to end with ``replaced`` on SERVE (None: none)."""
-
-    verb: Verb
-    to: str = ""
-    ends: AttachNumber | None = None
-
-
 class Room(NamedTuple):
     """What this server knows of caps. ``better``: where placement would put the avatar, "" = nowhere else."""
 
@@ -60,31 +73,20 @@ class Room(NamedTuple):
     least_loaded: bool
 
 
-def is_current(held: AttachNumber, number: AttachNumber) -> bool:
-    """Whether ``number`` is the one held: only then do its moves, commands and closes count."""
-    return held[:2] == number[:2] and (not held.gateway or held.gateway == number.gateway)
-
-
-def outranked(held: AttachNumber, number: AttachNumber) -> bool:
-    """Whether an attach under ``number`` is refused as replaced."""
-    return number[:2] < held[:2] or (number[:2] == held[:2] and not is_current(held, number))
-
-
-def decide(owner: Owner, held: AttachNumber, number: AttachNumber, room: Room, passes: int) -> Decision:
-    """The table above. ``held``: from the avatar's document; ``passes``: how often this attach was passed on."""
+def admit(owner: Owner, held: AttachNumber, asked: AttachNumber, room: Room, passes: int) -> tuple[Verb, str]:
+    """The table above; with PASS the server to pass to. ``passes``: how often this attach was passed on."""
     if owner is Owner.OTHER:
-        return Decision(Verb.MOVED)
-    if outranked(held, number):
-        return Decision(Verb.REPLACED)
+        return Verb.MOVED, ""
+    if decide(held, asked) is Decision.REFUSE:
+        return Verb.REPLACED, ""
     if owner is Owner.ME:
-        ends = held if held.session and held[:2] != number[:2] else None
-        return Decision(Verb.SERVE, ends=ends)
+        return Verb.SERVE, ""
     return _without_owner(room, passes)
 
 
-def _without_owner(room: Room, passes: int) -> Decision:
+def _without_owner(room: Room, passes: int) -> tuple[Verb, str]:
     if not room.full:
-        return Decision(Verb.TAKE)
+        return Verb.TAKE, ""
     if room.better and passes < ATTACH_PASSES:
-        return Decision(Verb.PASS, to=room.better)
-    return Decision(Verb.TAKE if room.least_loaded else Verb.FULL)
+        return Verb.PASS, room.better
+    return (Verb.TAKE if room.least_loaded else Verb.FULL), ""
