@@ -6,7 +6,7 @@ clients look, subscribe to what our avatars see. Nothing here writes durably; wh
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from runtime.service import Service
 from world import frames, grid, motion, sight
 from world.channels.publisher import CellPublisher
 from world.ids import AVATAR_KIND, NodeId, kind_of, node_number
-from world.limits import DIGEST_MS, LOOP_PAUSE_MS, MOVE_ROWS_PENDING, SIGHT_M, TICK_MS, VIEW_MOVE_M, VIEW_RESEND_MS
+from world.limits import DIGEST_MS, MOVE_ROWS_PENDING, SIGHT_M, TICK_MS, VIEW_MOVE_M, VIEW_RESEND_MS
 from world.messages import MoveAnswers, Views
 from world.view import EntityView
 
@@ -44,10 +44,7 @@ class Motion:
 
 
 class StateSide:
-    """All methods are synchronous and immediate; what they change is published by the next tick.
-
-    ``on_pause``, if given, is awaited before the tick goes on after the loop paused longer than LOOP_PAUSE_MS.
-    """
+    """All methods are synchronous and immediate; what they change is published by the next tick."""
 
     def __init__(
         self,
@@ -55,10 +52,9 @@ class StateSide:
         mesh: Mesh,
         terrain_walkable: motion.Walkable,
         owner_hint: OwnerHint,
-        on_pause: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._service, self._mesh, self._clock = service, mesh, service.clock
-        self._walkable, self._owner_hint, self._on_pause = terrain_walkable, owner_hint, on_pause
+        self._walkable, self._owner_hint = terrain_walkable, owner_hint
         core = CellPublisher(node_number(mesh.me.id), mesh.me.generation)
         self._columns = Columns()
         self._publishing = Publishing(self._columns, core)
@@ -252,9 +248,6 @@ class StateSide:
             due += TICK_MS
             await asyncio.sleep(max(due - self._clock.monotonic_ms(), 0.0) / 1_000)
             late = self._clock.monotonic_ms() - due
-            if late > LOOP_PAUSE_MS and self._on_pause is not None:
-                await self._on_pause()
-                late = self._clock.monotonic_ms() - due
             missed = int(max(late, 0.0) // TICK_MS)
             self._meter.skipped += missed
             due += missed * TICK_MS

@@ -24,9 +24,11 @@ from world.limits import (
     CELL_LEAVE_MS,
     JOIN_BUFFER_FRAMES,
     JOIN_RETRY_MS,
+    LOOP_PAUSE_MS,
     PUBLISHER_HIDE_MS,
     PUBLISHER_RECONNECT_MS,
     REPAIR_AFTER_MS,
+    STALE_AFTER_MS,
 )
 
 EMPTY_DIGESTS = 2  # a cell absent from this many full digests in a row is empty
@@ -151,6 +153,9 @@ class CellReceiver:
         # Channels in use: cell -> None while wanted, else the time at which it is left.
         self.cells: dict[int, float | None] = {}
         self._dead: dict[int, int] = {}  # publisher -> highest generation known dead
+        self._ticked_ms: float | None = None
+        # After a pause of our own, silence is judged only once what waited in the sockets was read.
+        self._judge_after_ms = 0.0
 
     # -- what the caller wants ---------------------------------------------------------------------------------------
     def want(self, cells: Iterable[int], now_ms: float) -> list[Effect]:
@@ -414,9 +419,13 @@ class CellReceiver:
     # -- time --------------------------------------------------------------------------------------------------------
     def tick(self, now_ms: float) -> list[Effect]:
         """Everything that is due; call it every few tens of ms."""
+        if self._ticked_ms is not None and now_ms - self._ticked_ms > LOOP_PAUSE_MS:
+            self._judge_after_ms = now_ms + STALE_AFTER_MS
+        self._ticked_ms = now_ms
         effects = self._leave(now_ms)
         for number, publisher in self.publishers.items():
-            effects += self._silence(number, publisher, now_ms)
+            if now_ms >= self._judge_after_ms:
+                effects += self._silence(number, publisher, now_ms)
             if publisher.alive and not publisher.hidden:
                 for cell, channel in publisher.channels.items():
                     effects += self._due(number, cell, channel, now_ms)

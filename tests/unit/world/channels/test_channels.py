@@ -88,6 +88,13 @@ def kinds(effects: list[rx.Effect]) -> list[Any]:
     return [type(e) for e in effects]
 
 
+def ticked(receiver: rx.CellReceiver, start_ms: float, for_ms: float) -> list[rx.Effect]:
+    """All effects of ticking every 250 ms up to and including the end; channels' own questions left out."""
+    steps = [*np.arange(start_ms, start_ms + for_ms, 250), start_ms + for_ms]
+    effects = [e for now in steps for e in receiver.tick(float(now))]
+    return [e for e in effects if not isinstance(e, rx.AskSnapshot)]
+
+
 def wanting(*, hashes: bool = False) -> rx.CellReceiver:
     receiver = rx.CellReceiver(compare_hashes=hashes)
     receiver.publisher_up(1, 1, 0.0)
@@ -208,11 +215,19 @@ def test_a_cell_absent_from_two_full_digests_is_empty_but_not_from_answers_or_ov
 def test_missing_digests_age_reconnect_and_hide_the_whole_publisher_and_it_joins_anew() -> None:
     receiver = live(10)
     assert receiver.staleness_ms(1, 751.0) == 750.0
-    assert receiver.tick(1.0 + PUBLISHER_RECONNECT_MS) == [rx.Reconnect(1)]
-    hidden = [e for e in receiver.tick(1.0 + PUBLISHER_HIDE_MS) if isinstance(e, rx.Hide | rx.Forget)]
-    assert hidden == [rx.Hide(1), rx.Forget(1, 5)]
+    assert ticked(receiver, 1.0, PUBLISHER_RECONNECT_MS) == [rx.Reconnect(1)]
+    later = ticked(receiver, 1.0 + PUBLISHER_RECONNECT_MS, PUBLISHER_HIDE_MS - PUBLISHER_RECONNECT_MS)
+    assert later == [rx.Hide(1), rx.Forget(1, 5)]
     assert receiver.digest(digest((5, 11, 1, 0)), 9_000.0) == [rx.AskSnapshot(1, 5)]
     assert receiver.staleness_ms(1, 9_000.0) == 0.0
+
+
+def test_after_a_pause_of_its_own_it_reads_what_waited_before_it_judges_silence() -> None:
+    receiver = live(10)
+    receiver.tick(10.0)
+    assert receiver.tick(20_000.0) == []
+    receiver.digest(digest((5, 10, 1, 0)), 20_001.0)
+    assert ticked(receiver, 20_001.0, PUBLISHER_RECONNECT_MS - 1) == []
 
 
 def test_a_dead_generation_is_dropped_and_a_new_one_joined() -> None:
@@ -229,7 +244,7 @@ def test_a_dead_generation_is_dropped_and_a_new_one_joined() -> None:
 def test_a_dead_publishers_entities_are_hidden_after_five_seconds() -> None:
     receiver = live(10)
     receiver.publisher_dead(1, 1)
-    assert receiver.tick(PUBLISHER_HIDE_MS) == []
+    assert ticked(receiver, 1.0, PUBLISHER_HIDE_MS - 1) == []
     assert receiver.tick(1.0 + PUBLISHER_HIDE_MS) == [rx.Hide(1), rx.Forget(1, 5)]
 
 
