@@ -32,10 +32,13 @@ HILLS = 2_560
 HIGH = 2_860
 SPAWN_HEIGHT = 2_080
 COAST_TILES = 110  # the land falls to the sea over the world's outermost tiles
-CLEARING_TILES = 20  # 80 m around the spawn place are level, and blend into the land over as much again
-RIVER_WIDTH = 30  # of 4096, either side of the river noise's middle
+CLEARING_TILES = 17  # 68 m around the spawn place are level, and blend into the land over as much again
+GENTLE_TILES = 300  # hills and lakes are low and rare around the spawn place, and as they come this far away
+RIVER_WIDTH = 34  # of 4096, either side of the river noise's middle
+RIVER_SPRING = 300  # rivers widen over this fall below the hills
+FORDS = 2_700  # of 4096: river tiles where the ford noise is higher can be waded
 
-HEIGHT_OCTAVES = ((256, 9), (128, 5), (64, 3), (32, 1), (16, 1))  # (period in tiles, weight)
+HEIGHT_OCTAVES = ((256, 5), (128, 6), (64, 4), (32, 2), (16, 1))  # (period in tiles, weight)
 MOISTURE_OCTAVES = ((128, 4), (32, 3), (8, 1))
 RIVER_OCTAVES = ((256, 6), (64, 2), (16, 1))
 FORD_OCTAVES = ((16, 1),)
@@ -117,12 +120,11 @@ def spawn_place(seed: int, avatar: int) -> tuple[float, float]:
     return x + (chance % 129 - 64) / 8, y + ((chance >> 16) % 129 - 64) / 8
 
 
-def _clearing(seed: int, x: Ints, y: Ints) -> Ints:
-    """int64[64, 64] 0..4096: how much the spawn's meadow replaces the land."""
+def _near_spawn(seed: int, x: Ints, y: Ints, inner: int, outer: int) -> Ints:
+    """int64[64, 64] 0..4096: 4096 within ``inner`` tiles of the spawn place, 0 beyond ``outer``."""
     sx, sy = (int(v) // TILE_M for v in spawn(seed))
     squared = (x - sx)[None, :] ** 2 + (y - sy)[:, None] ** 2
-    inner, outer = CLEARING_TILES**2, (2 * CLEARING_TILES) ** 2
-    weight: Ints = np.clip((outer - squared) * ONE // (outer - inner), 0, ONE)
+    weight: Ints = np.clip((outer**2 - squared) * ONE // (outer**2 - inner**2), 0, ONE)
     return weight
 
 
@@ -140,9 +142,11 @@ def _fields(seed: int, rx: int, ry: int) -> tuple[Ints, Ints, Ints, Ints]:
     x = np.arange(x0, x0 + REGION_TILES, dtype=np.int64)
     y = np.arange(y0, y0 + REGION_TILES, dtype=np.int64)
     height = _noise(scramble(seed, 1), HEIGHT_OCTAVES, x0, y0)
-    height = 2_130 + (height - 2_048) * 3 // 2 - _coast(x, y)
+    height = 2_150 + (height - 2_048) * 4 // 3 - _coast(x, y)
     river = np.abs(_noise(scramble(seed, 3), RIVER_OCTAVES, x0, y0) - 2_048)
-    clear = _clearing(seed, x, y)
+    gentle = _near_spawn(seed, x, y, 0, GENTLE_TILES)
+    height -= (height - SPAWN_HEIGHT) * 3 // 4 * gentle // ONE
+    clear = _near_spawn(seed, x, y, CLEARING_TILES, 2 * CLEARING_TILES)
     height = (height * (ONE - clear) + SPAWN_HEIGHT * clear) // ONE
     return height, _noise(scramble(seed, 2), MOISTURE_OCTAVES, x0, y0), river + clear // 8, clear
 
@@ -151,19 +155,16 @@ def make_ground(seed: int, rx: int, ry: int) -> NDArray[np.uint8]:
     """Compute a region's tiles; ``Terrain`` keeps them."""
     height, moisture, river, clear = _fields(seed, rx, ry)
     kinds = np.full(height.shape, GRASS, dtype=np.uint8)
-    kinds[moisture < 1_830] = MEADOW
-    kinds[moisture > 2_250] = FOREST
+    kinds[moisture < 1_860] = MEADOW
+    kinds[moisture > 2_170] = FOREST
     kinds[height > HILLS] = HILL
     kinds[height > HIGH] = HIGHLAND
-    width = RIVER_WIDTH * np.clip(HIGH - height, 0, 900) // 900 + np.where(height < HILLS, 10, 0)
-    kinds[(river < width * 2) & (kinds < HILL)] = SAND
-    ford = _noise(scramble(seed, 4), FORD_OCTAVES, rx * REGION_TILES, ry * REGION_TILES) > 2_900
-    kinds[(river < width) & (height < HIGH)] = WATER
-    kinds[(river < width) & (height < HIGH) & ford] = FORD
-    kinds[height < BEACH] = np.where(river < width, kinds, SAND)[height < BEACH]
+    bed = RIVER_WIDTH * np.clip(HILLS - height, 0, RIVER_SPRING) // RIVER_SPRING
+    kinds[(river < bed * 2) | (height < BEACH)] = SAND
+    fords = _noise(scramble(seed, 4), FORD_OCTAVES, rx * REGION_TILES, ry * REGION_TILES) > FORDS
+    kinds[river < bed] = np.where(fords, FORD, WATER)[river < bed]
     kinds[height < SEA] = WATER
     kinds[height < DEEP] = DEEP_WATER
-    kinds[(clear > ONE * 3 // 4) & (kinds != FOREST)] = MEADOW
     kinds[clear == ONE] = MEADOW
     return kinds
 
