@@ -82,7 +82,9 @@ class Fanout:
             self._forward(cell, [(place, m) for place, _ in slices for m in mirror.serve(place)])
         elif snapshot and mirror is not None:
             self._forward(cell, mirror.replace(head, slices))
-        elif mirror is not None:
+        else:
+            if mirror is None:  # the cell was empty so far, and the publisher's digest has said so
+                mirror = self._mirrors.setdefault(cell, {})[publisher] = CellMirror(head, [])
             self._forward(cell, mirror.add(head, slices))
             if mirror.wants_refresh:
                 self.refresh.add((publisher, cell))

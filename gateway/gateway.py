@@ -1,6 +1,7 @@
 """All clients of one gateway, and what the mesh has to say to them."""
 
 import asyncio
+from collections.abc import Callable
 
 from gateway import closing, server_messages
 from gateway.client import Client, Socket
@@ -30,8 +31,9 @@ class Gateway:
         self.counters = Counters(service.metrics)
         self.keys = Keys(mesh, service.clock)
         self.moves = MoveOutbox(self._send_moves)
-        self.fanout = Fanout(service.clock, self.want_cells, self._too_slow)
+        self.fanout = Fanout(service.clock, lambda cells: self.want_cells(cells), self._too_slow)
         self.draining = False
+        self.want_cells: Callable[[set[int]], None] = lambda cells: None  # set by the composition root
         self._clients: dict[Watcher, Client] = {}
         self._sessions: dict[tuple[int, int], Client] = {}  # (avatar, session)
         self._watched: dict[NodeId, int] = {}  # game servers' generations last seen in the book
@@ -48,9 +50,6 @@ class Gateway:
         self.service.spawn(self._flush_loop(), "flush", loop=True)
         self.service.spawn(self._sweep_loop(), "sweep", loop=True)
         self.service.spawn(self._refresh_loop(), "mirror-refresh", loop=True)
-
-    def want_cells(self, cells: set[int]) -> None:
-        """Replaced by the composition root with the cell subscriber's."""
 
     # -- clients -------------------------------------------------------------------------------------------------------
     def __len__(self) -> int:

@@ -146,7 +146,8 @@ class Book(Protocol):
 
 
 class Mesh(CommandPlane, StatePlane, Protocol):
-    book: Book
+    @property
+    def book(self) -> Book: ...
 
     @property
     def me(self) -> Member: ...

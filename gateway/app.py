@@ -1,0 +1,89 @@
+"""Composition root of the gateway: puts the parts together and starts them."""
+
+import asyncio
+import socket
+
+import orjson
+from starlette.applications import Starlette
+
+from gateway.gateway import Gateway
+from gateway.http import Routes, WorldPages, build_app
+from gateway.observe import ObserveHub
+from gateway.origins import Origins
+from gateway.pages import Pages
+from gateway.server import QuietServer, bind, build_server
+from runtime.cells import CellSubscriber
+from runtime.mesh.api import Mesh
+from runtime.mesh.open import open_mesh
+from runtime.service import Service
+from world.describe import describe
+from world.limits import GATEWAY_LOAD_MS
+from world.terrain import ground
+
+
+def build(service: Service, mesh: Mesh) -> Gateway:
+    """The gateway without HTTP and sockets: what the simulation runs, with links of its own."""
+    gateway = Gateway(service, mesh)
+    cells = CellSubscriber(service, mesh, gateway.fanout.apply, gateway.fanout.forget)
+    gateway.want_cells = cells.want
+    gateway.serve()
+    return gateway
+
+
+def world_pages(seed: int) -> WorldPages:
+    return WorldPages(orjson.dumps(describe(seed)), lambda x, y: ground(seed, x, y).tobytes())
+
+
+def build_http(gateway: Gateway, own_url: str) -> tuple[QuietServer, ObserveHub]:
+    """The HTTP server over a gateway; nothing is spawned yet."""
+    service, mesh = gateway.service, gateway.mesh
+    origins = Origins(mesh.book, service.settings.public_origins, own_url)
+    observers = ObserveHub(mesh, service.clock)
+    routes = Routes(gateway, observers, world_pages(service.settings.world_seed))
+    app: Starlette = build_app(routes, Pages(origins), origins)
+    return build_server(gateway, app, origins), observers
+
+
+async def start(service: Service) -> None:
+    settings = service.settings
+    listener = bind(settings.host, settings.port)
+    url = settings.advertise_http or _url(settings.host, listener)
+    mesh = await open_mesh(
+        service,
+        role="gateway",
+        node_id=service.node_id,
+        generation=None,
+        publishes_state=False,
+        subscribes_state=True,
+        http=url,
+    )
+    gateway = build(service, mesh)
+    server, observers = build_http(gateway, url)
+    serving = service.spawn(server.serve(sockets=[listener]), "http", loop=True)
+    service.spawn(observers.loop(), "observe", loop=True)
+    service.spawn(_tell_load(gateway), "load", loop=True)
+
+    async def stop() -> None:
+        """Everybody is sent elsewhere, then HTTP ends; the mesh closes after this."""
+        mesh.update_me(status="draining")
+        gateway.drain()
+        await observers.stop()
+        server.should_exit = True
+        await asyncio.wait([serving])
+
+    service.on_stop(stop)
+    mesh.update_me(status="ready")
+    service.ready(http=url, command=mesh.me.command)
+
+
+async def _tell_load(gateway: Gateway) -> None:
+    """The book's figures of this gateway, for /v1/gateways."""
+    while True:
+        await asyncio.sleep(GATEWAY_LOAD_MS / 1_000)
+        gateway.mesh.update_me(load={"clients": len(gateway)})
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    """Where a browser on this machine finds us; behind a balancer ``advertise_http`` says it."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{listener.getsockname()[1]}"
