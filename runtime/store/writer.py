@@ -119,14 +119,17 @@ class Writer:
             self._checkpoint()
 
     def finish(self) -> None:
-        """Move the log into the file and close it. What cannot be moved stays in the log and is not lost."""
+        """Close the file, its log moved into it as far as nobody reads from it; the rest stays in the log and is not
+        lost. The log of a file that failed is left for the next opening."""
         try:
             self._connection.set_wal_hook(None)
             if self._broken is None:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except apsw.Error:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            else:
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._connection.close(True)
+        except Exception:  # everything acknowledged is in the log
             self.statistics.failed_checkpoints += 1
-        self._connection.close(True)
 
     def _fill(self, group: Group, queue: deque[Write]) -> None:
         until = time.perf_counter() + limits.GROUP_COMMIT_MS / 1_000
