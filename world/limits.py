@@ -12,7 +12,7 @@ CELL_M: Final = 128  # a pub/sub channel
 SUBCELL_M: Final = 32  # a slice inside a channel: what one client message carries
 REGION_M: Final = 256  # a unit of ownership for everything that is not an avatar
 SIGHT_M: Final = 50.0  # radius of an avatar's sight
-SIGHT_HYSTERESIS_M: Final = 16.0  # a channel or sub-cell is left only this far beyond sight
+SIGHT_HYSTERESIS_M: Final = 32.0  # left only this far beyond sight; one sub-cell, so that its border may be walked on
 REACH_M: Final = 4.0  # how far an avatar's hands reach
 HEARING_M: Final = 30.0
 
