@@ -246,10 +246,14 @@ class Commands:
         if self._book.highest_generation(NodeId(envelope.origin)) == envelope.generation:  # not replaced meanwhile
             self._wire.post(envelope.origin, REPLY, body, number=envelope.number)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
+
+    def close(self) -> None:
+        """Stop, and end what waits."""
+        self.stop()
         for number, waiter in list(self._waiters.items()):
             call = self._table.get(number)
             if not waiter.done():

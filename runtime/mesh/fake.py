@@ -297,6 +297,7 @@ class FakeNetwork:
         if transport is None:
             return
         transport.gone = True
+        self._meshes[node].abort()
         self.remove(transport)
         for task in list(self._tasks.get(node, ())):
             task.cancel()

@@ -165,7 +165,7 @@ class Membership:
         if message.me.status != "dead":
             world = self._clock.world_ms() if self._settled else 0
             echo = HeartbeatEcho(message.sent_ms, max(0, world), self._book.me.generation)
-            self._post(envelope.origin, echo, queue=heard is Heard.NEW)
+            self._post(envelope.origin, echo, queue=True)  # the way back may be opening just now
 
     def _heard_echo(self, envelope: Envelope, message: HeartbeatEcho) -> None:
         now = self._clock.monotonic_ms()
@@ -216,7 +216,7 @@ class Membership:
         return Heartbeat(self._book.me, self._clock.monotonic_ms(), max(0, world))
 
     def _post(self, node: str, message: Message, *, queue: bool = False) -> None:
-        """Membership messages wait in no outbox, the next one says it better; but a new peer's link needs a moment."""
+        """Most membership messages wait in no outbox: the next one says it better."""
         self._wire.post(node, ONE_WAY, encode(message), queue=queue)
 
     def broadcast(self, message: Message, *, queue: bool = False) -> None:
@@ -298,11 +298,13 @@ class Membership:
             self._clock.step(offset)
         self._settled = True
 
-    def close(self) -> None:
-        """Say that this generation is over."""
+    def say_goodbye(self) -> None:
+        """This generation is over."""
         if self._book.me.generation:
             self._book.me = msgspec.structs.replace(self._book.me, status="dead")
             self.broadcast(self._my_heartbeat())
+
+    def close(self) -> None:
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()

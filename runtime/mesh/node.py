@@ -76,14 +76,25 @@ class MeshNode:
         await self._membership.join(generation)
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._membership.close()
-        self._commands.close()
-        self._wire.close(MESH_LINGER_MS)
-        self._channels.close()
+        """Say goodbye, fail the calls in flight, close the sockets."""
+        if not self._closed:
+            self._closed = True
+            self._membership.say_goodbye()
+            self._commands.close()
+            self._stop(MESH_LINGER_MS)
         await self._transport.close(MESH_LINGER_MS)
+
+    def abort(self) -> None:
+        """As if killed: no goodbye, nothing lingers, calls in flight never end. ``close`` still frees the sockets."""
+        if not self._closed:
+            self._closed = True
+            self._stop(0)
+
+    def _stop(self, linger_ms: int) -> None:
+        self._membership.close()
+        self._commands.stop()
+        self._wire.close(linger_ms)
+        self._channels.close()
 
     def update_me(self, **changes: Any) -> None:
         """Raises TypeError for another field than load, status, http."""
