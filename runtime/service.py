@@ -133,6 +133,9 @@ class Service:
     def ready(self, **addresses: str) -> None:
         """Tell whoever started this process, once all of it serves: one JSON line on stdout."""
         self.addresses.update(addresses)
+        if "http" in addresses:
+            self.addresses.setdefault("metrics", f"{addresses['http']}/metrics")
+        self.log.info("ready", addresses=self.addresses)
         self._on_ready(
             {"ready": True, "role": self.role, "id": self.node_id, "pid": os.getpid(), "addresses": self.addresses}
         )
