@@ -1,0 +1,35 @@
+"""The game server's composition root."""
+
+from gameserver.documents import Documents
+from gameserver.records import Claim, claim_generation
+from gameserver.server import GameServer
+from runtime.mesh.api import Mesh
+from runtime.mesh.open import open_mesh
+from runtime.service import Service
+from runtime.store.api import Store
+from runtime.store.client import StoreClient
+
+
+async def start(service: Service) -> None:
+    """A real one: joins the mesh to reach the store, rises to the generation it finds there, serves."""
+    mesh = await open_mesh(service, role="gameserver", node_id=service.node_id, generation=None, publishes_state=True)
+    await begin(service, mesh, StoreClient(mesh))
+    service.ready(command=mesh.me.command, state=mesh.me.state)
+
+
+async def begin(service: Service, mesh: Mesh, store: Store) -> GameServer:
+    """Claim a generation (waits for the store), build, run. Simulations hand in their own mesh and store."""
+    documents = Documents(service, store)
+    claim = await claim_generation(documents, service.node_id, at_least=mesh.me.generation)
+    mesh.rise(claim.generation)
+    server = build(service, mesh, documents, claim)
+    server.run()
+    server.observer.tell_load()
+    mesh.update_me(status="ready")
+    return server
+
+
+def build(service: Service, mesh: Mesh, documents: Documents, claim: Claim) -> GameServer:
+    """All parts, wired; nothing runs yet but the state side's tick."""
+    documents.begin_generation(claim.generation)
+    return GameServer(service, mesh, documents, claim)

@@ -1,0 +1,266 @@
+"""Attach and detach: which gateway's connection an avatar serves, and the avatar's coming and going.
+
+One message serves login, resume, fail-over and locate alike::
+
+    held here                     decide by the attach number (session, connection), kept in the avatar's document
+    a living server owns it       Moved
+    nobody living owns it         taken by CAS, placed where it was last seen, attached
+    no room here                  Moved to a server with room, at most ATTACH_PASSES times
+
+The answer waits until the attach number is committed. Then the older connection hears ``SessionEnded``.
+"""
+
+import numpy as np
+
+from gameserver.documents import sleep_ms
+from gameserver.motion_document import MotionLog
+from gameserver.ownership import Contended, Location, NoSuchUnit, Ownership
+from gameserver.presence import Presence, Presences, inventory_of
+from gameserver.records import OwnerHead
+from gameserver.state import StateSide
+from gameserver.units import Fenced, Owned, StoreGone, UnitTable
+from runtime.mesh.api import Mesh, Refused, Sender
+from runtime.service import Service
+from world.attach import Decision, decide
+from world.ids import NodeId, avatar_unit
+from world.limits import (
+    ATTACH_PASSES,
+    AVATAR_LINGER_S,
+    LINGER_LOOK_MS,
+    RETRY_AFTER_MS,
+    SIGHT_M,
+)
+from world.messages import Attach, Attached, Busy, Detach, Message, Moved, SessionEnded
+from world.terrain import Terrain, spawn_place
+from world.unit import AttachNumber, Unit
+
+
+class Attaching:
+    """The shell around ``world.attach``."""
+
+    def __init__(
+        self,
+        service: Service,
+        mesh: Mesh,
+        table: UnitTable,
+        presences: Presences,
+        state: StateSide,
+        motion: MotionLog,
+        terrain: Terrain,
+        cap: int,
+    ) -> None:
+        self._service = service
+        self._clock = service.clock
+        self._log = service.log
+        self._mesh = mesh
+        self._table = table
+        self._presences = presences
+        self._state = state
+        self._motion = motion
+        self._terrain = terrain
+        self._cap = cap
+        self.ownership: Ownership  # set by the composition root: each needs the other
+
+    # -- attach ------------------------------------------------------------------------------------------------------
+    async def attach(self, sender: Sender, message: Attach) -> Message:
+        """Answers Attached, Moved, Busy; raises Refused: replaced, no_such_avatar, full, store_unavailable."""
+        try:
+            return await self._attach(sender, message)
+        except (StoreGone, NoSuchUnit) as problem:
+            raise Refused(problem.code) from problem
+        except (Fenced, Contended):
+            return Busy(avatar_unit(message.avatar), RETRY_AFTER_MS)
+
+    async def _attach(self, sender: Sender, message: Attach) -> Message:
+        unit = avatar_unit(message.avatar)
+        if self._service.stopping.is_set():
+            return Busy(unit, RETRY_AFTER_MS)
+        owned = self._table.get(unit)
+        if self._presences.get(message.avatar) is None and len(self._presences) >= self._cap:
+            elsewhere = await self._make_room(unit, message)
+            if elsewhere is not None:
+                return elsewhere
+        if owned is None:
+            taken = await self.ownership.take(unit, message.name)
+            if isinstance(taken, Location):
+                return taken.moved(unit)
+            owned = taken
+        if not owned.serving:
+            return Busy(unit, RETRY_AFTER_MS)
+        return await self._attach_here(sender, message, owned)
+
+    async def _make_room(self, unit: str, message: Attach) -> Moved | None:
+        """At the cap: the living owner, else a server with room; None: it comes in here. Raises Refused ``full``."""
+        location = await self.ownership.locate(unit)
+        if not location.is_nobody and location.server != self._service.node_id:
+            return location.moved(unit)
+        if message.passes < ATTACH_PASSES:
+            roomy = [
+                (m.load.get("avatars", 0), m.id, m.generation)
+                for m in self._mesh.book.members("gameserver")
+                if m.id != self._service.node_id
+                and m.status == "ready"
+                and not self._mesh.book.suspected(NodeId(m.id))
+                and m.load.get("avatars", 0) < m.load.get("cap", 0)
+            ]
+            if roomy:
+                _, server, generation = min(roomy)
+                return Moved(unit, server, generation, 0)
+        if message.last_stream == 0:
+            raise Refused("full")
+        return None  # it was in the world already: at the cap everywhere the one who is asked adopts it
+
+    async def _attach_here(self, sender: Sender, message: Attach, owned: Owned) -> Message:
+        asked = AttachNumber(message.session, message.connection, sender.node)
+        held = owned.unit.attach_number
+        decision = decide(held, asked)
+        if decision is Decision.REFUSE:
+            await self._table.committed(owned, owned.unit.awaited)
+            raise Refused("replaced")
+        if decision is Decision.ACCEPT:
+            owned.unit.attach_number = asked
+            self._table.touch(owned)
+        presence = self._appear(owned, message.avatar, asked, sender.generation)
+        await self._table.committed(owned, owned.unit.awaited)
+        if not owned.serving:
+            raise Fenced(owned.key)
+        if owned.unit.attach_number != asked or self._presences.get(message.avatar) is not presence:
+            raise Refused("replaced")  # a newer connection came while this one was being written
+        if decision is Decision.ACCEPT and held.gateway and held[:2] != asked[:2]:
+            self._mesh.send(
+                NodeId(held.gateway), SessionEnded(message.avatar, held.session, held.connection, "replaced")
+            )
+        self._state.attach(message.avatar, sender.node, message.session, message.connection)
+        return self._answer(presence, message)
+
+    def _answer(self, presence: Presence, message: Attach) -> Attached:
+        unit, ring = presence.owned.unit, presence.ring
+        events = ring.after(message.last_event) if message.last_stream == ring.stream else None
+        view = unit.view(presence.avatar)
+        motion = self._state.position(presence.avatar)
+        own_state = {"name": view.values["name"], "inventory": inventory_of(presence.owned, presence.avatar)}
+        return Attached(
+            avatar=presence.avatar,
+            server=self._service.node_id,
+            generation=self._mesh.me.generation,
+            epoch=unit.epoch,
+            stream=ring.stream,
+            next_event=ring.next_n,
+            last_input=motion.last_input,
+            x=motion.x,
+            y=motion.y,
+            world_ms=self._clock.world_ms(),
+            radius=SIGHT_M,
+            events=events or [],
+            resync=own_state if events is None else None,
+        )
+
+    # -- coming ------------------------------------------------------------------------------------------------------
+    def _appear(self, owned: Owned, avatar: int, number: AttachNumber, gateway_generation: int) -> Presence:
+        """In the world, with this connection as the one that is told."""
+        presence = self._presences.get(avatar)
+        if presence is not None:
+            presence.number = number
+            presence.gateway_generation = gateway_generation
+            presence.leaving = False
+            return presence
+        view = owned.unit.view(avatar)
+        at = (view.x, view.y) if self._stands(view.x, view.y) else spawn_place(self._terrain.seed, avatar)
+        self._state.add(
+            avatar,
+            owned.unit.epoch,
+            *at,
+            moves=True,
+            motion_version=owned.motion_version + 1,
+            last_input=owned.last_input,
+            properties=[(p.group, p.version, p.body) for p in owned.unit.properties()],
+        )
+        return self._presences.appear(avatar, owned, number, gateway_generation)
+
+    def create(self, unit: str, name: str) -> Unit:
+        """A newcomer's unit, near the spawn. Raises NoSuchUnit without a name."""
+        if not name:
+            raise NoSuchUnit(unit)
+        avatar = int(unit.partition(":")[2])
+        x, y = spawn_place(self._terrain.seed, avatar)
+        return Unit.new_avatar(avatar, name, x, y, self._terrain.seed)
+
+    async def restore(self, unit: Unit, head: OwnerHead) -> int:
+        """Before a take: the position of a last owner that did not release it; the last input applied there."""
+        avatar = next(iter(unit.entities))
+        if not head.owner:
+            return 0
+        row = await self._motion.row(head.owner, head.generation, avatar, head.epoch)
+        if row is None:
+            return 0
+        _, _, _, x, y, last_input = row
+        if self._stands(x, y):
+            unit.place(avatar, x, y)
+        return last_input
+
+    def _stands(self, x: float, y: float) -> bool:
+        return bool(self._terrain.walkable(np.array([x]), np.array([y]))[0])
+
+    # -- going -------------------------------------------------------------------------------------------------------
+    def detach(self, sender: Sender, message: Detach) -> None:
+        """The socket closed. Late closes of older connections are ignored."""
+        presence = self._presences.get(message.avatar)
+        if presence is None or (message.session, message.connection) < presence.number[:2]:
+            return
+        self._alone(presence)
+        presence.leaving = message.leave
+        if message.leave:
+            self.remove(presence)
+
+    def _alone(self, presence: Presence) -> None:
+        presence.gateway_generation = 0
+        presence.alone_since_ms = self._clock.monotonic_ms()
+        self._state.detach(presence.avatar)
+
+    async def linger(self) -> None:
+        """For ever: avatars whose client is gone leave the world after AVATAR_LINGER_S."""
+        while True:
+            await sleep_ms(LINGER_LOOK_MS)
+            for presence in self._presences:
+                self._look_after(presence)
+
+    def _look_after(self, presence: Presence) -> None:
+        now = self._clock.monotonic_ms()
+        if presence.attached:
+            if self._gateway_is_over(presence):
+                self._alone(presence)
+            elif self._mesh.book.get(presence.gateway) is not None and not self._mesh.book.suspected(presence.gateway):
+                presence.alone_since_ms = now
+        if now - presence.alone_since_ms > AVATAR_LINGER_S * 1_000:
+            self.remove(presence)
+
+    def _gateway_is_over(self, presence: Presence) -> bool:
+        """Its process ended: dead by verdict, or a newer one has its name."""
+        book, gateway = self._mesh.book, presence.gateway
+        newer = book.highest_generation(gateway) > presence.gateway_generation
+        return newer or book.is_dead(gateway, presence.gateway_generation)
+
+    def remove(self, presence: Presence) -> None:
+        """Out of the world, saved where it stands, released."""
+        owned = presence.owned
+        self.settle(presence)
+        self._state.remove(presence.avatar)
+        self._presences.vanish(presence.avatar)
+        self._motion.forget(presence.avatar)
+        owned.unit.save()
+        self._table.touch(owned)
+        if owned.unit.outbox_entries() or self._service.stopping.is_set():
+            return  # idle release, or the end of the stop, comes back to it
+        self._service.spawn(self.ownership.release(owned), f"release {owned.key}")
+
+    def settle(self, presence: Presence) -> None:
+        """Where it stands goes into its unit."""
+        motion = self._state.position(presence.avatar)
+        presence.owned.unit.place(presence.avatar, motion.x, motion.y)
+        presence.owned.motion_version, presence.owned.last_input = motion.version, motion.last_input
+
+    def dropped(self, owned: Owned, avatar: int) -> None:
+        """The unit is not mine any more: nothing of it is shown or sent from here."""
+        if self._presences.vanish(avatar) is not None:
+            self._state.remove(avatar)
+        self._motion.forget(avatar)

@@ -1,0 +1,185 @@
+"""Client commands: run on arrival, once per key, answered when what they did is committed.
+
+A repeat finds the saved result (in the avatar's unit), or joins the run in flight, or runs again with the same keys,
+which has no second effect anywhere. A command whose end is not known within COMMAND_DEADLINE_MS is answered ``Busy``:
+the gateway keeps it and asks again. ``store_unavailable`` and ``unreachable`` are answers about the wait, not about
+the effect: what was begun may still land, once.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Metric
+
+from gameserver.ownership import Ownership
+from gameserver.presence import Presence, Presences
+from gameserver.units import Fenced, Owned, StoreGone, UnitTable
+from runtime.mesh.api import Refused, Sender
+from runtime.service import Service
+from world.handle import Runtime
+from world.ids import avatar_unit
+from world.limits import CLIENT_COMMANDS_IN_FLIGHT, COMMAND_DEADLINE_MS, RETRY_AFTER_MS
+from world.messages import Busy, ClientCommand, CommandResult, Key, Message, Moved
+from world.results import Outcome, Refusal, command_key
+from world.rules import COMMANDS, Context, SavedBy, digest, perform
+
+TRANSIENT = frozenset({"busy", "unreachable", "store_unavailable", "moved"})  # about now, not about the command
+
+
+class Commands:
+    """Serves ``ClientCommand``."""
+
+    def __init__(
+        self,
+        service: Service,
+        table: UnitTable,
+        presences: Presences,
+        ownership: Ownership,
+        runtime: Runtime,
+        may_speak: Callable[[], bool],
+    ) -> None:
+        self._service = service
+        self._table = table
+        self._presences = presences
+        self._ownership = ownership
+        self._runtime = runtime
+        self._may_speak = may_speak
+        self._running: dict[tuple[int, int, int], asyncio.Future[Message]] = {}  # (avatar, session, number)
+        self._in_flight: Counter[int] = Counter()  # avatar -> commands running, at most CLIENT_COMMANDS_IN_FLIGHT
+        self._awaiting: dict[Owned, dict[Key, asyncio.Future[None]]] = {}  # results that a transfer will bring
+        self._metric = _metric(service.metrics)
+
+    async def serve(self, sender: Sender, message: ClientCommand) -> Message:
+        """CommandResult, Moved or Busy. Raises Refused: replaced."""
+        unit = avatar_unit(message.avatar)
+        if self._service.stopping.is_set() or not self._may_speak():
+            return Busy(unit, RETRY_AFTER_MS)
+        owned, presence = self._table.get(unit), self._presences.get(message.avatar)
+        try:
+            if owned is None or presence is None:
+                return await self._elsewhere(unit)
+            if not owned.serving:
+                return Busy(unit, RETRY_AFTER_MS)
+            if (message.session, message.connection) < presence.number[:2]:
+                raise Refused("replaced")
+            if message.session > presence.number.session:
+                return Busy(unit, RETRY_AFTER_MS)  # its attach is on the way
+            answer = await self._answer(owned, presence, message)
+        except (Fenced, StoreGone):
+            return Busy(unit, RETRY_AFTER_MS)
+        return answer if self._may_speak() else Busy(unit, RETRY_AFTER_MS)
+
+    async def _elsewhere(self, unit: str) -> Moved:
+        """Raises StoreGone."""
+        location = self._ownership.hint(unit) or await self._ownership.locate(unit)
+        return location.moved(unit)
+
+    async def _answer(self, owned: Owned, presence: Presence, message: ClientCommand) -> Message:
+        key = command_key(owned.key, message.session, message.number, message.floor, digest(message.op, message.args))
+        try:
+            saved = owned.unit.result(key)
+        except Refusal as refusal:
+            await self._table.committed(owned, owned.unit.awaited)
+            return self._result(message, Outcome.refused(refusal))
+        if saved is not None:
+            await self._table.committed(owned, saved[1])
+            return self._result(message, saved[0])
+        place = (message.avatar, message.session, message.number)
+        running = self._running.get(place)
+        if running is None:
+            if self._in_flight[message.avatar] >= CLIENT_COMMANDS_IN_FLIGHT:
+                return self._result(message, Outcome(False, {}, "busy", "too many commands at once"))
+            running = self._running[place] = asyncio.get_running_loop().create_future()
+            self._in_flight[message.avatar] += 1
+            self._service.spawn(self._run_into(running, place, owned, message, key), f"command {message.op}")
+        return await asyncio.shield(running)
+
+    async def _run_into(
+        self,
+        running: asyncio.Future[Message],
+        place: tuple[int, int, int],
+        owned: Owned,
+        message: ClientCommand,
+        key: Key,
+    ) -> None:
+        try:
+            running.set_result(await self._run(owned, message, key))
+        finally:
+            running.cancel()  # no-op where it has a result
+            del self._running[place]
+            self._in_flight[message.avatar] -= 1
+            if not self._in_flight[message.avatar]:
+                del self._in_flight[message.avatar]
+
+    async def _run(self, owned: Owned, message: ClientCommand, key: Key) -> Message:
+        try:
+            async with asyncio.timeout(COMMAND_DEADLINE_MS / 1_000):
+                outcome = await self._perform(message, key)
+                if outcome.ok and COMMANDS[message.op].saved_by is SavedBy.TRANSFER:
+                    outcome = await self._brought(owned, key)
+        except (TimeoutError, Fenced):
+            return Busy(owned.key, RETRY_AFTER_MS)
+        except Refusal as refusal:  # settled while it ran: a newer session has come
+            outcome = Outcome.refused(refusal)
+        if outcome.code == "moved" or owned.gone:
+            return Moved(owned.key, "", 0, owned.unit.epoch)
+        self._remember(owned, key, outcome)
+        return self._result(message, outcome)
+
+    async def _perform(self, message: ClientCommand, key: Key) -> Outcome:
+        try:
+            return Outcome(True, await perform(Context(self._runtime, message.avatar, key), message.op, message.args))
+        except Refusal as refusal:
+            return Outcome.refused(refusal)
+
+    def _remember(self, owned: Owned, key: Key, outcome: Outcome) -> None:
+        """For repeats; kept with the unit, which is not written for it. What a transfer saved stays as it is."""
+        if outcome.code in TRANSIENT:
+            return
+        try:
+            owned.unit.record_result(key, outcome, durable=False)
+        except Refusal:
+            self._service.log.info("result not remembered", unit=owned.key, number=key.number)
+
+    # -- results that transfers bring ----------------------------------------------------------------------------------
+    async def _brought(self, owned: Owned, key: Key) -> Outcome:
+        """The outcome that the caused delivery saved, once it is committed. Raises Fenced."""
+        while True:
+            found = owned.unit.result(key)
+            if found is not None:
+                outcome, version = found
+                try:
+                    await self._table.committed(owned, version)
+                except StoreGone as gone:
+                    return Outcome(False, {}, gone.code)
+                return outcome
+            if owned.gone:
+                raise Fenced(owned.key)
+            future = self._awaiting.setdefault(owned, {}).setdefault(key, asyncio.get_running_loop().create_future())
+            try:
+                await future
+            finally:
+                self._forget(owned, key)
+
+    def _forget(self, owned: Owned, key: Key) -> None:
+        waiting = self._awaiting.get(owned, {})
+        waiting.pop(key, None)
+        if not waiting:
+            self._awaiting.pop(owned, None)
+
+    def landed(self, owned: Owned) -> None:
+        """The avatar's unit was committed (or is gone): look again for results awaited."""
+        for future in self._awaiting.get(owned, {}).values():
+            if not future.done():
+                future.set_result(None)
+
+    def _result(self, message: ClientCommand, outcome: Outcome) -> CommandResult:
+        op = message.op if message.op in COMMANDS else "unknown"
+        self._metric.labels(op, "ok" if outcome.ok else outcome.code).inc()
+        return CommandResult(message.number, outcome.ok, outcome.code, outcome.detail, outcome.value)
+
+
+def _metric(registry: CollectorRegistry) -> Metric:
+    return Metric("projectk_commands", "Client commands answered", ["op", "code"], registry=registry)

@@ -1,0 +1,235 @@
+"""A game server: its parts, wired. Life of one::
+
+    claim a generation by CAS ──> build ──> ready ──> … ──> stop: take nothing more, save and release all units,
+    (before: reach the store)                              last motion document, ``srv:`` marked dead, lists cleaned
+
+What depends on what: the table of units (persistence) ← ownership (takes, locations) ← routing (reach an owner) ←
+invocations, transfers ← commands, attach. ``GameServer`` itself only passes on what happens to units.
+"""
+
+import asyncio
+from collections import defaultdict
+
+from gameserver.attach import Attaching
+from gameserver.commands import Commands
+from gameserver.death import DeathWatch, SelfDead, StoreLost
+from gameserver.documents import Documents, sleep_ms
+from gameserver.interest import REGION_PREFIX, Interests
+from gameserver.invoking import Invoking, Routing
+from gameserver.motion_document import MotionLog
+from gameserver.observe import Observer, measure
+from gameserver.owned_lists import OwnedLists
+from gameserver.ownership import NoSuchUnit, Ownership
+from gameserver.presence import Presences
+from gameserver.records import Claim, OwnerHead
+from gameserver.rule_runtime import RuleRuntime
+from gameserver.state import StateSide
+from gameserver.sweep import Sweeper
+from gameserver.transfers import Transfers
+from gameserver.units import Owned, UnitTable
+from runtime.mesh.api import Mesh, Sender
+from runtime.service import Service
+from runtime.store.api import Ambiguous, Document, Unavailable
+from world import frames, terrain
+from world.grid import REGIONS
+from world.ids import NodeId, avatar_unit
+from world.limits import HEARTBEAT_MS, RELEASES_IN_FLIGHT, STOP_SAVE_MS, STORE_CALL_MS
+from world.messages import (
+    AskObserve,
+    Attach,
+    ClientCommand,
+    Deliver,
+    Detach,
+    EventsMissed,
+    EventsSeen,
+    Interest,
+    Invoke,
+    MoveBatch,
+)
+from world.unit import Property, Unit
+
+
+class GameServer:
+    """Made by ``gameserver.app.build``; its loops are spawned by ``run``."""
+
+    def __init__(self, service: Service, mesh: Mesh, documents: Documents, claim: Claim) -> None:
+        self.service = service
+        self.mesh = mesh
+        self.generation = claim.generation
+        self._log = service.log
+        self._clock = service.clock
+        self._seed = service.settings.world_seed
+        self.documents = documents
+        cap = service.settings.avatars_per_server
+        ground = terrain.terrain(self._seed)
+        self.watch = DeathWatch(service, documents, mesh, claim, self._died)
+        self.lists = OwnedLists(service, documents, claim.generation)
+        self.table = UnitTable(service, documents, claim.generation, self._landed, self._dropped)
+        self.state = StateSide(service, mesh, ground.walkable, self._owner_hint)
+        self.motion = MotionLog(service, documents, claim.generation, self.state.motion_rows)
+        self.presences = Presences(service, mesh, self.watch.may_speak)
+        self.attaching = Attaching(service, mesh, self.table, self.presences, self.state, self.motion, ground, cap)
+        self.ownership = Ownership(
+            service,
+            documents,
+            self.watch,
+            self.lists,
+            self.table,
+            load=self._load,
+            create=self._create,
+            restore=self._restore,
+            on_taken=self._taken,
+        )
+        self.attaching.ownership = self.ownership
+        routing = Routing(service, mesh, self.table, self.ownership)
+        self.invoking = Invoking(self.table, self.ownership, routing)
+        self.transfers = Transfers(service, self.table, self.ownership, routing)
+        runtime = RuleRuntime(self.table, self.state, self.invoking)
+        self.commands = Commands(service, self.table, self.presences, self.ownership, runtime, self.watch.may_speak)
+        self.interests = Interests(service, mesh, self.table, self.ownership, self.presences, self.state)
+        self.sweeper = Sweeper(service, documents, self.watch, self.ownership, self._load, self._restore)
+        self.observer = Observer(mesh, self.table, self.presences, self.state, lambda: self.watch.renewals, cap)
+        self._measure()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Serve and spawn the loops; everything ends with the service."""
+        serve, spawn = self.mesh.serve, self.service.spawn
+        serve(Attach, self.attaching.attach)
+        serve(Detach, self.attaching.detach)
+        serve(MoveBatch, self._moves)
+        serve(ClientCommand, self.commands.serve)
+        serve(EventsSeen, self.presences.seen)
+        serve(EventsMissed, self.presences.missed)
+        serve(Interest, self.interests.serve)
+        serve(Invoke, self.invoking.serve)
+        serve(Deliver, self.transfers.serve)
+        serve(AskObserve, self.observer.observe)
+        for loop in (
+            self.watch.watch,
+            self.lists.keep_clean,
+            self.table.write_behind,
+            self.motion.keep,
+            self.attaching.linger,
+            self.interests.keep,
+            self.interests.sleep,
+            self.interests.elapse,
+            self.sweeper.keep,
+            self._tell_load,
+        ):
+            spawn(loop(), loop.__qualname__, loop=True)
+        self.service.on_stop(self.stop)
+
+    async def _tell_load(self) -> None:
+        while True:
+            self.observer.tell_load()
+            await sleep_ms(HEARTBEAT_MS)
+
+    async def stop(self) -> None:
+        """Save and release everything, bounded; what could not be is left to the sweep of others."""
+        if isinstance(self.service.failure, SelfDead | StoreLost):
+            return  # nothing here is mine any more, or can be saved
+        self.mesh.update_me(status="draining")
+        for presence in self.presences:
+            self.attaching.settle(presence)
+            presence.owned.unit.save()
+        slots = asyncio.Semaphore(RELEASES_IN_FLIGHT)
+
+        async def release(owned: Owned) -> bool:
+            async with slots:
+                return await self.ownership.release(owned, STOP_SAVE_MS)
+
+        released = await asyncio.gather(*(release(owned) for owned in self.table))
+        try:
+            if not all(released):
+                await self.motion.write(STORE_CALL_MS)
+            await self.lists.clean(STORE_CALL_MS)
+            await self.watch.retire(STORE_CALL_MS)
+        except (Unavailable, Ambiguous, SelfDead) as problem:
+            self._log.warning("stopped without the store", reason=str(problem))
+        self._log.info("saved", units=len(released), kept=released.count(False))
+
+    # -- what happens to units ---------------------------------------------------------------------------------------
+    def _load(self, key: str, document: Document) -> Unit:
+        return Unit.load(key, document.value, document.cas, self._seed)
+
+    def _create(self, key: str, newcomer: str) -> Unit:
+        """What has no document yet. Raises NoSuchUnit."""
+        if not key.startswith(REGION_PREFIX):
+            return self.attaching.create(key, newcomer)
+        x, y = (int(part) for part in key.removeprefix(REGION_PREFIX).split(","))
+        if not (0 <= x < REGIONS and 0 <= y < REGIONS):
+            raise NoSuchUnit(key)
+        return Unit.new_region(x, y, self._seed)
+
+    async def _restore(self, unit: Unit, head: OwnerHead) -> int:
+        return 0 if unit.key.startswith(REGION_PREFIX) else await self.attaching.restore(unit, head)
+
+    def _taken(self, owned: Owned) -> None:
+        """Mine: a region's contents are shown at once, an avatar when somebody attaches."""
+        unit = owned.unit
+        unit.elapse(self._clock.world_ms())
+        self.table.touch(owned)
+        if owned.key.startswith(REGION_PREFIX):
+            properties: defaultdict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
+            for p in unit.properties():
+                properties[p.entity].append((p.group, p.version, p.body))
+            for entity, real in unit.entities.items():
+                self.state.add(entity, unit.epoch, real.x, real.y, moves=False, properties=properties[entity])
+        self.transfers.drive(owned)
+
+    def _landed(self, owned: Owned, changes: list[Property]) -> None:
+        """A commit: now everyone may see it."""
+        for p in changes:
+            self.state.set_properties(p.entity, p.group, p.version, p.body)
+        if not owned.key.startswith(REGION_PREFIX):
+            for avatar in owned.unit.entities:
+                self.presences.tell_inventory(owned, avatar)
+        self.commands.landed(owned)
+        self.transfers.drive(owned)
+
+    def _dropped(self, owned: Owned) -> None:
+        """Released or fenced: nothing of it is shown or sent from here any more."""
+        if owned.key.startswith(REGION_PREFIX):
+            for entity in owned.unit.entities:
+                self.state.remove(entity)
+        else:
+            for avatar in owned.unit.entities:
+                self.attaching.dropped(owned, avatar)
+        self.commands.landed(owned)
+        self.ownership.dropped(owned)
+
+    # -- small things ------------------------------------------------------------------------------------------------
+    def _died(self, server: NodeId, generation: int) -> None:
+        """Nothing proactive: gateways pull avatars, watchers regions, the sweeper comes later."""
+        self._log.warning("server is dead", server=server, generation=generation)
+
+    def _moves(self, sender: Sender, message: MoveBatch) -> None:
+        try:
+            self.state.moves(sender.node, message.rows)
+        except frames.BadFrame as error:
+            self._log.warning("bad moves", sender=sender.node, reason=str(error))
+
+    def _owner_hint(self, avatar: int) -> tuple[str, int, int] | None:
+        location = self.ownership.hint(avatar_unit(avatar))
+        return None if location is None else (location.server, location.generation, location.epoch)
+
+    def _measure(self) -> None:
+        table, transfers, documents = self.table, self.transfers, self.documents
+        measure(
+            self.service.metrics,
+            {
+                "units_owned": ("Units this server owns", lambda: len(table)),
+                "avatars_present": ("Avatars in the world here", lambda: len(self.presences)),
+                "unit_writes": ("Unit writes that landed", lambda: table.writes),
+                "unit_fenced": ("Units lost to another owner", lambda: table.fenced),
+                "unit_takes": ("Units taken", lambda: self.ownership.takes),
+                "store_ambiguous": ("Writes whose answer left their fate open", lambda: documents.ambiguous),
+                "store_retries": ("Store calls tried again", lambda: documents.retries),
+                "store_failing_ms": ("How long the store has not answered", documents.failing_ms),
+                "outbox_depth": ("Transfers not yet acknowledged", lambda: transfers.depth),
+                "transfers_delivered": ("Transfers acknowledged", lambda: transfers.delivered),
+                "transfers_put_off": ("Deliveries to be tried again", lambda: transfers.failed),
+                "units_swept": ("Units of dead servers settled here", lambda: self.sweeper.settled),
+            },
+        )

@@ -1,0 +1,237 @@
+"""The table of units this server owns, and their persistence.
+
+One write per unit is in flight; what is changed meanwhile joins the next. COMMIT changes are written at once, the
+rest in a group every WRITE_BEHIND_MS. Whoever depends on a version awaits it::
+
+    owned = table.get(key)
+    pending = owned.unit.invoke(...)                    synchronous, on the working copy
+    table.touch(owned)                                  starts the write, or lets it join the next
+    await table.committed(owned, pending.version)       Fenced, StoreGone
+
+A caller's wait is bounded by STORE_GIVE_UP_MS; the change stays joined all the same, and has its effect once when its
+write lands. A write that finds the unit taken by somebody else drops the unit: nothing is sent of it any more.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from gameserver.documents import Documents, Overtaken, sleep_ms
+from runtime.service import Service
+from runtime.store.api import Ambiguous, TooLarge, Unavailable
+from world.entity import COMMIT
+from world.limits import STORE_GIVE_UP_MS, WRITE_BEHIND_MS
+from world.unit import Property, Unit
+
+
+class Fenced(Exception):
+    """The unit is not mine any more; what was asked of it is to be asked of its owner."""
+
+
+class StoreGone(Exception):
+    """The store did not answer in time. What was begun may still land, once."""
+
+    code = "store_unavailable"
+
+
+@dataclass(slots=True, eq=False)
+class Owned:
+    """One unit of mine."""
+
+    unit: Unit
+    taken_ms: float
+    wanted_ms: float  # when somebody last needed it: interest, an attachment, an operation
+    closing: bool = False  # being released: serves nobody
+    gone: bool = False  # released or fenced
+    writing: bool = False
+    rings: int = 0  # event streams begun under this epoch
+    motion_version: int = 0  # an avatar's, when it was last present under this epoch
+    last_input: int = 0
+    waiters: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)  # one per waiting operation
+
+    @property
+    def key(self) -> str:
+        return self.unit.key
+
+    @property
+    def serving(self) -> bool:
+        return not self.closing and not self.gone
+
+
+class UnitTable:
+    """All units of this server. ``on_landed(owned, changes)`` follows a commit, ``on_dropped(owned)`` a loss."""
+
+    def __init__(
+        self,
+        service: Service,
+        documents: Documents,
+        generation: int,
+        on_landed: Callable[[Owned, list[Property]], None],
+        on_dropped: Callable[[Owned], None],
+    ) -> None:
+        self._service = service
+        self._clock = service.clock
+        self._log = service.log
+        self._documents = documents
+        self._generation = generation
+        self._on_landed = on_landed
+        self._on_dropped = on_dropped
+        self._units: dict[str, Owned] = {}
+        self._behind: set[Owned] = set()  # to be written with the next group
+        self.writes = 0
+        self.fenced = 0
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+    def get(self, key: str) -> Owned | None:
+        return self._units.get(key)
+
+    def __iter__(self) -> Iterator[Owned]:
+        return iter(list(self._units.values()))
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def install(self, unit: Unit) -> Owned:
+        """A unit whose document names me with this epoch and token."""
+        assert unit.key not in self._units, f"{unit.key} installed twice"
+        now = self._clock.monotonic_ms()
+        owned = Owned(unit, taken_ms=now, wanted_ms=now)
+        self._units[unit.key] = owned
+        return owned
+
+    def drop(self, owned: Owned) -> None:
+        """Forget a unit that was released or fenced; who waits for it learns that it is not mine."""
+        if owned.gone:
+            return
+        owned.gone = True
+        self._units.pop(owned.key, None)
+        self._behind.discard(owned)
+        self._on_dropped(owned)
+        for _, future in owned.waiters:
+            if not future.done():
+                future.set_exception(Fenced(owned.key))
+        owned.waiters.clear()
+
+    # -- persistence -------------------------------------------------------------------------------------------------
+    def touch(self, owned: Owned) -> None:
+        """After any change of the unit: see that it is written in time."""
+        if owned.gone or owned.writing or owned.unit.dirty is None:
+            return
+        if owned.unit.dirty is COMMIT or owned.waiters:
+            self._start_write(owned)
+        else:
+            self._behind.add(owned)
+
+    async def committed(self, owned: Owned, version: int, give_up_ms: float = STORE_GIVE_UP_MS) -> None:
+        """Return once the store holds ``version`` of the unit. Raises Fenced, StoreGone."""
+        if owned.unit.committed >= version:
+            return
+        if owned.gone:
+            raise Fenced(owned.key)
+        future = asyncio.get_running_loop().create_future()
+        owned.waiters.append((version, future))
+        self.touch(owned)
+        try:
+            async with asyncio.timeout(give_up_ms / 1_000):
+                await future
+        except TimeoutError:
+            owned.waiters = [w for w in owned.waiters if w[1] is not future]
+            raise StoreGone(owned.key) from None
+
+    async def flush(self, owned: Owned, give_up_ms: float = STORE_GIVE_UP_MS) -> None:
+        """Return once all of the unit is in the store. Raises as ``committed``."""
+        unit = owned.unit
+        while unit.dirty is not None or unit.writing is not None:
+            await self.committed(owned, unit.committed + 1, give_up_ms)
+
+    async def write_behind(self) -> None:
+        """For ever: every WRITE_BEHIND_MS all that waits is written, as one group of the store."""
+        while True:
+            await sleep_ms(WRITE_BEHIND_MS)
+            self._start_group(self._behind)
+
+    def _start_group(self, group: Iterable[Owned]) -> None:
+        for owned in list(group):
+            self._start_write(owned)
+
+    def _start_write(self, owned: Owned) -> None:
+        self._behind.discard(owned)
+        if not owned.writing and not owned.gone:
+            owned.writing = True
+            self._service.spawn(self._write(owned), f"write {owned.key}")
+
+    async def _write(self, owned: Owned) -> None:
+        """Write until nothing urgent is left. The only place that writes a unit while it is in the table."""
+        try:
+            while await self._write_once(owned):
+                pass
+        except Overtaken:
+            self.fenced += 1
+            self._log.warning("fenced", unit=owned.key, epoch=owned.unit.epoch)
+            self.drop(owned)
+        finally:
+            owned.writing = False
+
+    async def _write_once(self, owned: Owned) -> bool:
+        """One write to its end; True where another has to follow at once. Raises Overtaken."""
+        unit = owned.unit
+        write_id = self._documents.new_write_id()
+        version = unit.begin_write()
+        value = unit.document(self._service.node_id, self._generation, write_id)
+        cas = await self._documents.write(owned.key, value, unit.cas, write_id)
+        self.writes += 1
+        changes = unit.landed(version, cas)
+        if owned.gone:
+            return False
+        self._answer(owned)
+        self._on_landed(owned, changes)
+        if unit.dirty is not None and (unit.dirty is COMMIT or owned.waiters):
+            return True
+        if unit.dirty is not None:
+            self._behind.add(owned)
+        return False
+
+    def _answer(self, owned: Owned) -> None:
+        waiting, owned.waiters = owned.waiters, []
+        for version, future in waiting:
+            if version > owned.unit.committed:
+                owned.waiters.append((version, future))
+            elif not future.done():
+                future.set_result(None)
+
+    # -- giving one up -----------------------------------------------------------------------------------------------
+    async def release(self, owned: Owned, give_up_ms: float = STORE_GIVE_UP_MS) -> bool:
+        """Write the unit with no owner and drop it; False where it stays mine (the store does not answer, or an
+        operation made it unfit). Nobody is served meanwhile."""
+        if not owned.serving:
+            return False
+        owned.closing = True
+        try:
+            await self.flush(owned, give_up_ms)
+            await self._write_ownerless(owned, give_up_ms)
+        except (StoreGone, Unavailable):
+            owned.closing = False
+            self.touch(owned)
+            return False
+        except Fenced:
+            return True
+        except Overtaken:
+            self.fenced += 1
+        except (Ambiguous, TooLarge):
+            self._log.warning("released without an answer", unit=owned.key)  # the next taker raises the epoch anyway
+        self.drop(owned)
+        return True
+
+    async def _write_ownerless(self, owned: Owned, give_up_ms: float) -> None:
+        write_id = self._documents.new_write_id()
+        owned.writing = True  # nothing else writes it while this is in flight
+        version = owned.unit.begin_write()
+        value = owned.unit.document("", 0, write_id)
+        try:
+            cas = await self._documents.write(owned.key, value, owned.unit.cas, write_id, give_up_ms=give_up_ms)
+        except Unavailable:
+            owned.unit.write_failed()
+            raise
+        finally:
+            owned.writing = False
+        owned.unit.landed(version, cas)
