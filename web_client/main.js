@@ -1,0 +1,379 @@
+/**
+ * The play page's composition root: everything real is made here and handed to those that need it.
+ *
+ * A move: input → walker → motion (shown at once) → connection → … → the owner's echo → world → motion (reconciled).
+ */
+
+import { WorldClock } from "./clock.js";
+import { Connection } from "./connection.js";
+import { Ground } from "./ground.js";
+import { Input } from "./input.js";
+import { OwnMotion } from "./motion.js";
+import { AVATAR_KIND } from "./protocol.js";
+import { Scene } from "./render.js";
+import { takeSlot } from "./slots.js";
+import { Ui } from "./ui.js";
+import { Walker } from "./walker.js";
+import { World } from "./world.js";
+
+const SLOW_FRAME_MS = 100; // longer frames walk on in steps of this
+const NEAR_M = 14; // E gathers the nearest within this
+const RELEASE_M = 0.6; // a led walk ends about here when the pointer is let go
+
+class Game {
+  /** @param {any} info of /v1/world @param {Ground} ground @param {Scene} scene @param {Connection} connection @param {Ui} ui */
+  constructor(info, ground, scene, connection, ui) {
+    this.info = info;
+    this.scene = scene;
+    this.connection = connection;
+    this.ui = ui;
+    this.clock = new WorldClock();
+    this.world = new World();
+    this.own = new OwnMotion(info.walk_m_per_s, (x, y) => ground.walkable(x, y));
+    this.walker = new Walker();
+    /** @type {Record<string, number>} */
+    this.inventory = {};
+    this.entered = false;
+    /** Whether the world was ever on screen whole. */
+    this.shownOnce = false;
+    this.hovered = { x: 0, y: 0, inside: false };
+    this.avatar = 0;
+    this.lastFrame = performance.now();
+    this.frames = 0;
+    this.ordering = false;
+    this.walker.onArrive = (target) => void this.gather(target);
+    this.#wireWorld();
+    this.#wireConnection();
+  }
+
+  #wireWorld() {
+    this.world.onGone = (entity) => {
+      if (entity.id !== this.avatar) this.scene.forget(entity);
+    };
+    this.world.onMotion = (entity) => {
+      if (entity.id === this.avatar) this.own.reconcile(entity);
+      else this.scene.fresh.add(entity.id);
+    };
+    this.world.onEvent = ({ entity, body }) => {
+      const now = performance.now();
+      if (body.kind === "say") {
+        this.scene.say(entity, String(body.text), now);
+        this.ui.line(String(body.name), String(body.text), this.serverOf(entity));
+      } else if (body.kind === "gather") {
+        this.scene.gathered(entity, body.target, now);
+      }
+    };
+  }
+
+  /** @param {string} type @param {(detail: any) => void} run */
+  #on(type, run) {
+    this.connection.addEventListener(type, (event) => run(/** @type {CustomEvent} */ (event).detail));
+  }
+
+  #wireConnection() {
+    this.#on("slice", (slice) => {
+      this.clock.hint(slice.worldMs, performance.now());
+      this.world.apply(slice, performance.now());
+    });
+    this.#on("sight", (sight) => this.world.applySight(sight));
+    this.#on("time", ({ worldMs }) => this.clock.hint(worldMs, performance.now()));
+    this.#on("pong", ({ sent, worldMs }) => this.clock.pong(sent, performance.now(), worldMs));
+    this.#on("ready", (ready) => this.#ready(ready));
+    this.#on("attached", (attached) => this.#attached(attached));
+    this.#on("event", (event) => this.#event(event));
+    this.#on("announce", ({ text }) => this.ui.toast(String(text)));
+    this.#on("problem", ({ code, detail }) => this.ui.toast(detail || code, "warning"));
+  }
+
+  /** A socket of its own shows everything anew. @param {any} ready */
+  #ready(ready) {
+    this.clock.reset();
+    this.world.clear();
+    if (this.avatar && this.avatar !== ready.avatar) location.reload(); // another guest: begin anew
+    this.avatar = ready.avatar;
+  }
+
+  /** @param {any} attached */
+  #attached(attached) {
+    this.own.attached(attached.x, attached.y, attached.last_input);
+    if (attached.resync?.inventory) this.#carry(attached.resync.inventory);
+    if (!this.entered) this.ui.line("", `Welcome, ${this.connection.name}. Those near you hear what you say.`);
+    this.entered = true;
+  }
+
+  /** @param {any} event numbered, addressed to this avatar */
+  #event(event) {
+    if (event.kind === "inventory") this.#carry(event.items);
+    else if (event.text) this.ui.line(String(event.name ?? ""), String(event.text));
+  }
+
+  /** @param {Record<string, number>} items */
+  #carry(items) {
+    this.inventory = items;
+    this.ui.inventory(items);
+  }
+
+  /** @param {number} id @returns {number} the number of the server that owns it; 0 unknown */
+  serverOf(id) {
+    if (id === this.avatar) return Number(this.connection.server.replace(/\D/g, "")) || 0;
+    return this.world.get(id)?.publisher ?? 0;
+  }
+
+  // -- what the player does ------------------------------------------------------------------------------------------
+
+  /** @param {string} text */
+  async say(text) {
+    const result = await this.connection.order("say", { text });
+    if (!result.ok) this.#refused(result);
+  }
+
+  /** @param {number} id a target @returns {boolean} whether it is something to gather from */
+  #gatherable(id) {
+    const entity = this.world.get(id);
+    return Boolean(entity && entity.kind !== AVATAR_KIND && this.scene.kinds.get(entity.kind)?.verb);
+  }
+
+  /** @param {number} x @param {number} y CSS pixels */
+  press(x, y) {
+    const target = this.scene.pick(x, y, this.world, this.avatar);
+    const now = performance.now();
+    if (this.#gatherable(target)) return this.approach(target);
+    const [wx, wy] = this.scene.unproject(x, y);
+    this.scene.effects.point(wx, wy);
+    this.walker.walkTo(wx, wy, now);
+    if (target) this.hovered = { x, y, inside: true }; // a finger has no hover: a tap shows the card
+  }
+
+  /** @param {number} target */
+  approach(target) {
+    const entity = this.world.get(target);
+    if (!entity) return;
+    const kind = this.scene.kinds.get(entity.kind);
+    const reach = Math.min(this.info.reach_m * 0.75, (kind?.radius_m ?? 1) + 1.1);
+    this.scene.effects.point(entity.x, entity.y);
+    this.walker.walkToTarget(target, entity.x, entity.y, reach, performance.now());
+  }
+
+  gatherNearest() {
+    let [best, nearest] = [0, NEAR_M];
+    for (const entity of this.world.entities.values()) {
+      if (!entity.placed || !this.#gatherable(entity.id) || entity.groups.get(0)?.fields[0] === 0) continue;
+      const far = Math.hypot(entity.x - this.own.x, entity.y - this.own.y);
+      if (far < nearest) [best, nearest] = [entity.id, far];
+    }
+    if (best) this.approach(best);
+    else this.ui.toast("Nothing to gather close by.");
+  }
+
+  /** @param {number} target */
+  async gather(target) {
+    if (this.ordering) return; // one pair of hands
+    this.ordering = true;
+    this.scene.gathered(this.avatar, 0, performance.now());
+    const result = await this.connection.order("gather", { target });
+    this.ordering = false;
+    if (!result.ok) return this.#refused(result);
+    for (const [name, count] of Object.entries(result.value?.items ?? {})) {
+      const item = this.ui.items.find((known) => known.name === name);
+      const [x, y] = [this.own.shownX, this.own.shownY];
+      this.scene.effects.rise(x, y, `+${count} ${item?.label ?? name}`, name, item?.color ?? "#ffffff", performance.now());
+    }
+  }
+
+  /** @param {{code: string, detail: string}} result */
+  #refused({ code, detail }) {
+    /** @type {Record<string, string>} */
+    const words = {
+      depleted: "Nothing is left there. It grows back.",
+      too_far: "That is out of reach.",
+      store_unavailable: "The world cannot save right now. Try again in a moment.",
+      rate_limited: "Not so fast.",
+    };
+    this.ui.toast(words[code] ?? (detail || code), code === "outcome_unknown" || code === "store_unavailable" ? "warning" : "info");
+  }
+
+  // -- every frame -----------------------------------------------------------------------------------------------------
+
+  /** @param {number} now */
+  frame(now) {
+    const dtMs = Math.min(Math.max(now - this.lastFrame, 0), 1000);
+    this.lastFrame = now;
+    const worldMs = this.clock.now(now);
+    this.frames += 1;
+    if (this.own.placed) this.#walk(dtMs, now, worldMs);
+    this.world.tick(now);
+    this.#point();
+    const { avatar, own, world } = this;
+    const server = this.serverOf(avatar);
+    this.scene.draw({ world, own, avatar, name: this.connection.name, server, worldMs, now, dtMs });
+    this.#status(now);
+  }
+
+  /** @param {number} dtMs @param {number} now @param {number} worldMs */
+  #walk(dtMs, now, worldMs) {
+    const stride = (this.own.speed * Math.min(dtMs, SLOW_FRAME_MS)) / 1000;
+    const [dx, dy] = this.walker.direction(this.own.x, this.own.y, now, stride);
+    this.own.step(dx, dy, dtMs);
+    const move = this.own.claim(worldMs);
+    if (move) this.connection.move(move);
+  }
+
+  #point() {
+    const { x, y, inside } = this.hovered;
+    const id = inside ? this.scene.pick(x, y, this.world, this.avatar) : 0;
+    this.scene.pointed = id;
+    const field = this.scene.app.canvas.parentElement;
+    field?.classList.toggle("can-act", this.#gatherable(id));
+    this.ui.point(id ? this.card(id) : null, x, y);
+  }
+
+  /** What is known of an entity, for its card. @param {number} id */
+  card(id) {
+    const entity = this.world.get(id);
+    if (!entity) return null;
+    const kind = this.scene.kinds.get(entity.kind);
+    /** @type {[string, string][]} */
+    const facts = [];
+    let title = kind?.label ?? kind?.name ?? "Something";
+    for (const [group, names] of Object.entries(kind?.groups ?? {})) {
+      const fields = entity.groups.get(Number(group))?.fields ?? [];
+      /** @type {string[]} */ (names).forEach((name, i) => {
+        if (fields[i] === undefined) return;
+        if (name === "name") title = String(fields[i]);
+        else facts.push([`${name[0]?.toUpperCase()}${name.slice(1)} left`, kind.holds ? `${fields[i]} of ${kind.holds}` : String(fields[i])]);
+      });
+    }
+    const empty = entity.groups.get(0)?.fields[0] === 0;
+    const hint = this.#gatherable(id) ? (empty ? "Empty: it grows back" : `Click to ${kind.verb}`) : "";
+    return { title, server: entity.publisher ? `gs${entity.publisher}` : "?", facts, hint };
+  }
+
+  /** @param {number} now */
+  #status(now) {
+    const { state, reason, retryAt, name, server, gateway } = this.connection;
+    const ready = this.entered && this.scene.chunks.covers(this.scene.view);
+    this.shownOnce ||= Boolean(ready);
+    this.ui.connection(state === "attached" && !this.shownOnce ? "attaching" : state, reason, this.shownOnce, retryAt - now, now);
+    this.ui.badge({ name, server, gateway, latencyMs: this.clock.latencyMs, state });
+  }
+}
+
+/** @param {Game} game the read-only window for browser tests */
+function expose(game) {
+  const { connection, world, own, ui, scene } = game;
+  const hook = {
+    get state() { return connection.state; },
+    get shown() { return game.shownOnce; },
+    get avatar() { return connection.avatar; },
+    get name() { return connection.name; },
+    get session() { return connection.session; },
+    get server() { return connection.server; },
+    get gateway() { return connection.gateway; },
+    get latency() { return game.clock.latencyMs; },
+    get worldMs() { return game.clock.now(performance.now()); },
+    get position() { return { x: own.x, y: own.y, vx: own.vx, vy: own.vy, corrections: own.corrections, input: own.input, acknowledged: own.acknowledged }; },
+    get inventory() { return { ...game.inventory }; },
+    get chat() { return [...ui.lines]; },
+    get frames() { return game.frames; },
+    get entities() {
+      return [...world.entities.values()].filter((e) => e.placed).map((e) => {
+        const [x, y] = scene.shownAt(e.id) ?? [e.x, e.y];
+        const names = scene.kinds.get(e.kind)?.groups?.["0"] ?? [];
+        const fields = Object.fromEntries(names.map((/** @type {string} */ n, /** @type {number} */ i) => [n, e.groups.get(0)?.fields[i]]));
+        return { id: e.id, kind: scene.kinds.get(e.kind)?.name ?? String(e.kind), x, y, publisher: e.publisher, epoch: e.epoch, version: e.version, fields };
+      });
+    },
+    /** Where something stands on screen, CSS pixels. @param {number} x @param {number} y */
+    project: (x, y) => scene.project(x, y),
+  };
+  Object.defineProperty(window, "projectk", { value: Object.freeze(hook) });
+}
+
+/** The world's description, asked again until a gateway answers. @param {Ui} ui */
+async function describe(ui) {
+  for (let wait = 400; ; wait = Math.min(wait * 2, 5_000)) {
+    try {
+      const response = await fetch("/v1/world");
+      if (response.ok) return await response.json();
+    } catch {
+      // no gateway yet
+    }
+    ui.connection("waiting", "The world does not answer yet.", false, 0, performance.now());
+    await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
+  }
+}
+
+async function main() {
+  const field = /** @type {HTMLElement} */ (document.getElementById("field"));
+  /** @type {Game | undefined} */
+  let game;
+  const ui = new Ui({
+    say: (text) => void game?.say(text),
+    reload: () => location.reload(),
+    zoom: (factor) => game?.scene.zoomBy(factor),
+  });
+  const info = await describe(ui);
+  ui.know(info);
+  const ground = new Ground(info, (url) => fetch(url));
+  const slot = await takeSlot({ store: localStorage, locks: navigator.locks, now: () => Date.now(), tab: crypto.getRandomValues(new Uint32Array(2)).join("-") });
+  const connection = new Connection({
+    slot,
+    origin: location.origin,
+    fetch: (url, init) => fetch(url, init),
+    socket: (url, protocol) => new WebSocket(url, protocol),
+    now: () => performance.now(),
+    random: () => Math.random(),
+    later: (run, ms) => window.setTimeout(run, ms),
+    cancel: (timer) => window.clearTimeout(timer),
+  });
+  const scene = await Scene.open(field, ground, info);
+  game = new Game(info, ground, scene, connection, ui);
+  expose(game);
+  listen(game, field);
+  await connection.start();
+  const frame = (/** @type {number} */ now) => {
+    game?.frame(now);
+    requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}
+
+/** @param {Game} game @param {HTMLElement} field */
+function listen(game, field) {
+  const { walker, scene, ui, connection } = game;
+  const input = new Input(field, {
+    steer: (x, y) => walker.steer(x, y),
+    press: (x, y) => game.press(x, y),
+    lead: (x, y) => {
+      if (walker.goal?.target) return; // holding on a tree is no leading
+      const [wx, wy] = scene.unproject(x, y);
+      if (Math.hypot(wx - game.own.x, wy - game.own.y) > RELEASE_M) walker.walkTo(wx, wy, performance.now());
+    },
+    release: () => {
+      if (!walker.goal?.target) walker.stop();
+    },
+    hover: (x, y) => (game.hovered = { x, y, inside: true }),
+    leave: () => (game.hovered = { ...game.hovered, inside: false }),
+    zoom: (factor) => scene.zoomBy(factor),
+    gatherNearest: () => game.gatherNearest(),
+    chat: () => ui.focusChat(),
+    help: () => ui.help(),
+  });
+  const each = () => {
+    input.update(performance.now());
+    requestAnimationFrame(each);
+  };
+  requestAnimationFrame(each);
+  window.addEventListener("online", () => connection.nudge());
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      walker.steer(0, 0);
+      walker.stop();
+      game.frame(performance.now()); // says that we stand, before the tab sleeps
+    } else {
+      connection.nudge();
+    }
+  });
+}
+
+void main();
