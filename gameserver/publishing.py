@@ -11,6 +11,7 @@ skips one, so that every subscriber finds itself behind, finds nothing to repair
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,12 @@ def sort_key(subcells: Ints) -> Ints:
 
 def _starts(ordered: Ints) -> Ints:
     return np.flatnonzero(np.diff(ordered, prepend=-1))
+
+
+def _spans(ordered: Ints) -> list[tuple[int, int]]:
+    """[start, end) of each run of equal values."""
+    cuts = [*_starts(ordered).tolist(), len(ordered)]
+    return list(pairwise(cuts)) if len(ordered) else []
 
 
 def motion_frames(
@@ -274,8 +281,7 @@ class Publishing:
     ) -> list[tuple[int, bytes]]:
         """Frames of the listened cells in which more than motion happened, block by block."""
         blocks: dict[int, list[bytes]] = {}
-        groups = _starts(keys)
-        for start, end in zip(groups.tolist(), [*groups[1:].tolist(), len(keys)], strict=True):
+        for start, end in _spans(keys):
             blocks[int(keys[start])] = [frames.motion_block(records[start:end])]
         for subcell, extras in self._extras.items():
             if self.publisher.listened(grid.cell_of_subcell(subcell)):
@@ -312,11 +318,8 @@ class Publishing:
         rows = np.flatnonzero(c.said_cell[: c.count] == cell)
         rows = rows[np.argsort(c.said_subcell[rows], kind="stable")]
         sequence = int(self.publisher.sequences[cell])
-        starts = _starts(c.said_subcell[rows])
-        return [
-            self._snapshot_slice(cell, rows[start:end], sequence, world_ms)
-            for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True)
-        ]
+        spans = _spans(c.said_subcell[rows])
+        return [self._snapshot_slice(cell, rows[start:end], sequence, world_ms) for start, end in spans]
 
     def _snapshot_slice(self, cell: int, rows: Ints, sequence: int, world_ms: int) -> bytes:
         c = self.columns
