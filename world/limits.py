@@ -257,6 +257,7 @@ BOT_FRAME_BYTES: Final = 4 << 20
 BOT_WORKER_BOTS: Final = 250  # a worker process is started for each so many
 BOT_RECONNECT_MS: Final = 200  # doubled by each failure, up to the cap
 BOT_RECONNECT_CAP_MS: Final = 5_000
+BOT_SHOWN_M: Final = 82.0  # about how far a client is shown others: sight, hysteresis, half a sub-cell
 BOT_WATCHED_M: Final = 35.0  # an input made within this distance of an observer is waited for
 BOT_IN_SIGHT_MS: Final = 1_000  # a bot walks: it is in an observer's sight if a record of it came within this time
 BOT_REPORT_MS: Final = 1_000

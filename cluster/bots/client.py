@@ -134,12 +134,13 @@ class Client:
         self._attached = asyncio.get_running_loop().create_future()
         if not resume:
             self._forget_session()
+        self._socket = None
         self.connection += 1
         self.lost.clear()
         self.close_code = 0
         try:
             async with asyncio.timeout(BOT_CONNECT_S):
-                self._socket = await open_socket(self.gateways[0], self)
+                await open_socket(self.gateways[0], self)
                 await self._attached
         except TimeoutError as error:
             self._give_up()
@@ -151,7 +152,7 @@ class Client:
             self._give_up()
             raise ClientError("connect", f"{self.gateways[0]}: {error!r}") from error
         for _number, message in sorted(self._unanswered.items()):
-            self._socket.send_text(message)
+            self.raw_text(message)
 
     def _forget_session(self) -> None:
         """A new session never sends old commands again: their outcome stays unknown."""
@@ -238,6 +239,9 @@ class Client:
             self._socket.send_text(orjson.dumps(message))
 
     # -- what arrives (wire.Receiver)
+    def opening(self, socket: Socket) -> None:
+        self._socket = socket
+
     def binary(self, payload: bytes) -> None:
         self._on_binary(payload)
 

@@ -18,10 +18,10 @@ from world.limits import (
     BOT_OTHERS_IN_SIGHT,
     BOT_REPORT_LINE_BYTES,
     BOT_REPORT_MS,
+    BOT_SHOWN_M,
     BOT_STOP_S,
     BOT_WARMUP_SLACK_S,
     BOT_WORKER_BOTS,
-    SIGHT_M,
     WALK_SPEED_M_PER_S,
 )
 

@@ -7,7 +7,7 @@ two-byte heads costs 1 µs instead of 13, which on one machine with the cluster 
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
@@ -40,8 +40,9 @@ class BadServerFrame(ValueError):
 
 
 class Receiver(Protocol):
-    """Who is told of what arrives."""
+    """Who is told of what arrives. ``opening`` comes first, before anything can arrive."""
 
+    def opening(self, socket: "Socket") -> None: ...
     def text(self, payload: bytes) -> None: ...
     def binary(self, payload: bytes) -> None: ...
     def closed(self, code: int, reason: str) -> None: ...
@@ -98,8 +99,8 @@ class Socket(asyncio.Protocol):
 
     # -- asyncio.Protocol -----------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._receiver.opening(self)
         request = self._protocol.connect()
         request.headers = Headers(request.headers, **{"User-Agent": "projectk-bots"})
         self._protocol.send_request(request)

@@ -5,7 +5,7 @@ from collections import Counter
 from cluster.bots.fleet import Run
 from cluster.bots.measure import BUCKETS, Inputs, Tally, percentiles
 from cluster.bots.report import document
-from world.limits import BOT_INPUTS_PENDING, BOT_OTHERS_IN_SIGHT, BOT_UNSEEN_MS, SIGHT_M
+from world.limits import BOT_INPUTS_PENDING, BOT_OTHERS_IN_SIGHT, BOT_SHOWN_M, BOT_UNSEEN_MS, SIGHT_M
 
 
 def test_percentiles_are_upper_ends_of_buckets() -> None:
@@ -69,7 +69,7 @@ def test_inputs_on_their_way_are_bounded() -> None:
 
 def test_bots_spread_until_each_sees_about_ten_others() -> None:
     run = Run("", 500, 1, False, 10, 8, 1)
-    within_sight = run.count * (SIGHT_M / run.spread_m) ** 2
+    within_sight = run.count * (BOT_SHOWN_M / run.spread_m) ** 2
     assert abs(within_sight - 1 - BOT_OTHERS_IN_SIGHT) < 0.01
     assert Run("", 500, 1, True, 10, 8, 1).spread_m < SIGHT_M / 2
 
