@@ -8,8 +8,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from runtime.mesh import open_mesh
+from runtime.mesh.api import Mesh
 from runtime.service import Service
-from runtime.store.server import Handlers, StoreServer
+from runtime.store.server import StoreServer
 from runtime.store.sqlite import SqliteStore
 
 _COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -34,13 +35,19 @@ async def start(service: Service) -> None:
     )
     build(service, mesh, store)
     mesh.update_me(status="ready")
-    service.log.info("serving", generation=store.generation)
+    service.log.info("serving", generation=mesh.me.generation)
     service.ready(command=mesh.me.command)
 
 
-def build(service: Service, mesh: Handlers, store: SqliteStore) -> StoreServer:
+def build(service: Service, mesh: Mesh, store: SqliteStore) -> StoreServer:
     """Everything but the outside: handlers, metrics, and the watch that ends the service when the file fails."""
-    server = StoreServer(mesh, store, store.generation)
+    server = StoreServer(mesh, store, lambda: mesh.me.generation)
+
+    def keep_generation() -> None:
+        if mesh.me.generation > store.generation and not service.stopping.is_set():
+            service.spawn(store.raise_generation(mesh.me.generation), "generation")
+
+    mesh.book.on_change(keep_generation)
     service.metrics.register(StoreCollector(store, server))
     service.spawn(store.failed(), "file", loop=True)
     service.on_stop(server.drain)

@@ -32,10 +32,10 @@ class Handlers(Protocol):
 
 
 class StoreServer:
-    """Serves ``store`` to every member of the mesh. ``generation`` is the store's: writes first sent to another one
-    are refused as ambiguous (0 in a write: any)."""
+    """Serves ``store`` to every member of the mesh. ``generation()`` is this member's at present: writes first sent to
+    another one are refused as ambiguous (0 in a write: any)."""
 
-    def __init__(self, mesh: Handlers, store: Store, generation: int) -> None:
+    def __init__(self, mesh: Handlers, store: Store, generation: Callable[[], int]) -> None:
         self.store = store
         self.generation = generation
         self.calls: dict[str, int] = {}  # answered, by message type
@@ -96,8 +96,8 @@ class StoreServer:
         return [(key, found.get(key)) for key in keys]
 
     async def _write(self, message: StoreWrite) -> Message:
-        if message.generation not in (0, self.generation):
-            raise Ambiguous(f"sent to generation {message.generation}, this is {self.generation}")
+        if message.generation not in (0, self.generation()):
+            raise Ambiguous(f"sent to generation {message.generation}, this is {self.generation()}")
         level = min(Durability.PERSIST_TO_MAJORITY, max(Durability.NONE, message.durability))
         durability = Durability(level)
         if message.op == "insert":

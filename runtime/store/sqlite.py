@@ -128,6 +128,12 @@ class SqliteStore:
         anew. Every write of the failed group was answered Ambiguous, every later call Unavailable."""
         await asyncio.shield(self._failure)
 
+    async def raise_generation(self, generation: int) -> None:
+        """Keep a higher generation in the file: the mesh made this store appear above one it held for dead."""
+        if generation > self.generation:
+            await self._write("generation", "", b"", generation)
+            self.generation = generation
+
     def statistics(self) -> dict[str, float]:
         """Figures for /metrics: queue depth, groups, commit times in ms, refusals."""
         return {
@@ -156,7 +162,8 @@ class SqliteStore:
 
     async def _read(self, query: Query) -> Any:
         self._check_open()
-        while self._settled_group < self._open_early:
+        behind = self._open_early  # groups opened later hold nothing acknowledged before this read
+        while self._settled_group < behind:
             await self._settled.wait()
             self._check_open()
         if self._unanswered_reads >= limits.STORE_QUEUE_READS:

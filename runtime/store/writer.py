@@ -30,14 +30,16 @@ _REMOVE = "DELETE FROM documents WHERE key = ? AND cas = ?"
 _PRESENT = "SELECT 1 FROM documents WHERE key = ?"
 _COUNT = """INSERT INTO counters(key, value) VALUES(?1, ?2)
     ON CONFLICT DO UPDATE SET value = value + ?3 WHERE value + ?3 <= ?4 RETURNING value"""
+_RAISE_GENERATION = "UPDATE meta SET value = max(value, ?) WHERE name = 'generation'"
 _SAVE_CAS = "UPDATE meta SET value = ? WHERE name = 'cas'"
 
 
 @dataclass(slots=True, eq=False)
 class Write:
-    """One queued write. ``first`` and ``second``: replace, remove: (token, -); counter: (delta, initial)."""
+    """One queued write. ``first`` and ``second``: replace, remove: (token, -); counter: (delta, initial);
+    generation: (at least this, -)."""
 
-    op: str  # insert | replace | remove | counter
+    op: str  # insert | replace | remove | counter | generation
     key: str
     answer: "asyncio.Future[Any]"
     value: bytes = b""
@@ -95,7 +97,13 @@ class Writer:
         self._saved_cas = opened.last_cas
         self._broken: StoreError | None = None
         self._checkpoint_at = limits.STORE_CHECKPOINT_PAGES
-        self._apply = {"insert": self._insert, "replace": self._replace, "remove": self._remove, "counter": self._count}
+        self._apply: dict[str, Callable[[Write], Any]] = {
+            "insert": self._insert,
+            "replace": self._replace,
+            "remove": self._remove,
+            "counter": self._count,
+            "generation": self._raise_generation,
+        }
         self._connection.set_wal_hook(self._note_log_pages)
 
     def work(self, queue: deque[Write]) -> None:
@@ -231,6 +239,9 @@ class Writer:
         if not rows:
             return TooLarge(f"counter {write.key!r} would pass {limits.STORE_COUNTER_LIMIT}")
         return int(rows[0][0])
+
+    def _raise_generation(self, write: Write) -> None:
+        self._connection.execute(_RAISE_GENERATION, (write.first,))
 
 
 def _words(error: BaseException) -> str:

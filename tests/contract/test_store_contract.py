@@ -23,8 +23,13 @@ from runtime.store.api import (
     TooLarge,
     Unavailable,
 )
+from runtime.store.client import StoreClient
+from runtime.store.memory import MemoryStore
+from runtime.store.server import StoreServer
+from runtime.store.sqlite import SqliteStore
 from tests.support import store_plane
 from tests.support.aio import run
+from tests.support.mesh import Backend, run_fake, run_zmq, until
 from world import limits
 
 Opener = Callable[[Path], AbstractAsyncContextManager[Store]]
@@ -33,21 +38,57 @@ OPENERS: dict[str, Opener] = {
     "sqlite": store_plane.sqlite,
     "client": store_plane.client,
 }
-Check = Callable[[Callable[[Store], Awaitable[None]]], None]
+Test = Callable[[Store], Awaitable[None]]
+Check = Callable[[Test], None]
 
 
-@pytest.fixture(params=list(OPENERS))
-def check(request: pytest.FixtureRequest, tmp_path: Path) -> Check:
-    """Runs ``test(store)`` on a fresh, empty store."""
+async def over_mesh(backend: Backend, store: Store, generation: int, test: Test) -> None:
+    """The test as a game server, the store as its own member."""
+    server = await backend.mesh("store", "st1", generation)
+    StoreServer(server, store, lambda: server.me.generation)
+    server.update_me(status="ready")
+    client = await backend.mesh("gameserver", "gs1", 1, by=server)
+    await until(lambda: bool(client.book.members("store")))
+    await test(StoreClient(client))
 
-    def with_store(test: Callable[[Store], Awaitable[None]]) -> None:
+
+def on_zmq(folder: Path, test: Test) -> None:
+    async def scenario(backend: Backend) -> None:
+        store = SqliteStore(folder / "world.sqlite")
+        try:
+            await over_mesh(backend, store, store.generation, test)
+        finally:
+            await store.close()
+
+    run_zmq(scenario)
+
+
+def on_fake_mesh(_folder: Path, test: Test) -> None:
+    run_fake(lambda backend: over_mesh(backend, MemoryStore(), 1, test))
+
+
+def alone(opener: Opener) -> Callable[[Path, Test], None]:
+    def run_alone(folder: Path, test: Test) -> None:
         async def body() -> None:
-            async with OPENERS[request.param](tmp_path) as store:
+            async with opener(folder) as store:
                 await test(store)
 
         run(body())
 
-    return with_store
+    return run_alone
+
+
+RUNNERS: dict[str, Callable[[Path, Test], None]] = {
+    **{name: alone(opener) for name, opener in OPENERS.items()},
+    "zmq": on_zmq,
+    "fake_mesh": on_fake_mesh,
+}
+
+
+@pytest.fixture(params=list(RUNNERS))
+def check(request: pytest.FixtureRequest, tmp_path: Path) -> Check:
+    """Runs ``test(store)`` on a fresh, empty store."""
+    return lambda test: RUNNERS[request.param](tmp_path, test)
 
 
 def test_get_returns_what_was_inserted_with_its_token(check: Check) -> None:

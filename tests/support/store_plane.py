@@ -83,7 +83,7 @@ class Plane:
 
 def plane_over(store: Store, generation: int = 1) -> Plane:
     plane = Plane()
-    StoreServer(plane, store, generation)
+    StoreServer(plane, store, lambda: generation)
     plane.joined(generation)
     return plane
 
