@@ -41,10 +41,11 @@ class Run:
 
     @property
     def spread_m(self) -> float:
-        """Radius of the disc in which each bot sees about BOT_OTHERS_IN_SIGHT others."""
-        return (
-            BOT_CROWD_M if self.crowd else max(BOT_CROWD_M, SIGHT_M * math.sqrt(self.count / (BOT_OTHERS_IN_SIGHT + 1)))
-        )
+        """Radius of the disc in which each bot is shown about BOT_OTHERS_IN_SIGHT others. A client is shown whole
+        sub-cells, so a little more than its sight."""
+        if self.crowd:
+            return BOT_CROWD_M
+        return max(BOT_CROWD_M, BOT_SHOWN_M * math.sqrt(self.count / (BOT_OTHERS_IN_SIGHT + 1)))
 
     @property
     def warmup_s(self) -> float:
