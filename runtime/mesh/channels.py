@@ -93,7 +93,7 @@ class Channels:
         self._frame_callbacks.append(callback)
 
     def follow_book(self) -> None:
-        for publisher in set(self._wanted) | set(self._open):
+        for publisher in sorted(set(self._wanted) | set(self._open)):
             self._follow(publisher)
 
     def _follow(self, publisher: str) -> None:

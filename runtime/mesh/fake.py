@@ -248,7 +248,7 @@ class FakeNetwork:
         )
         if service is not None:
             service.metrics.register(MeshCollector(mesh))
-            service.on_stop(mesh.close)
+            service.on_close(mesh.close)
         self._meshes[node_id] = mesh
         self._transports[node_id] = transport
         self._appear(transport)

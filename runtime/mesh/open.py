@@ -56,6 +56,6 @@ async def open_mesh(
         subscribes=subscribes_state,
     )
     service.metrics.register(MeshCollector(mesh))
-    service.on_stop(mesh.close)
+    service.on_close(mesh.close)
     await mesh.join(generation)
     return mesh
