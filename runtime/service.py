@@ -2,11 +2,11 @@
 
 It owns what has exactly one owner per process: the signals, the task group, the stop. Life of a service::
 
-    start(service) ──> running ──stop()──> on_stop callbacks, newest first, each bounded ──> tasks cancelled ──> ended
+    start(service) ──> running ──stop()──> on_stop callbacks ──> tasks cancelled ──> on_close callbacks
                           └── a task raised, or a loop returned: failure kept, stop() ──> the same, exit code 1
 
-Signals, the supervisor's pipe, threads, uvloop and the wall clock are in ``run`` only: ``Service.for_test`` lives on
-any loop, also one of virtual time.
+Callbacks run newest first, each bounded. Signals, the supervisor's pipe, threads, uvloop and the wall clock are in
+``run`` only: ``Service.for_test`` lives on any loop, also one of virtual time.
 """
 
 import asyncio
@@ -80,7 +80,8 @@ class Service:
         self.failure: BaseException | None = None  # the first task that failed
         self.addresses: dict[str, str] = {}  # as said by ready()
         self._on_ready = on_ready
-        self._callbacks: list[tuple[StopCallback, str]] = []
+        self._callbacks: list[StopCallback] = []
+        self._closers: list[StopCallback] = []
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._body: asyncio.Task[Any] | None = None  # whose ``async with`` this is; cancelled on failure
@@ -128,7 +129,11 @@ class Service:
 
     def on_stop(self, callback: StopCallback) -> None:
         """Awaited on a graceful stop, newest first, each at most STOP_CALLBACK_MS, tasks still running."""
-        self._callbacks.append((callback, getattr(callback, "__qualname__", repr(callback))))
+        self._callbacks.append(callback)
+
+    def on_close(self, callback: StopCallback) -> None:
+        """Awaited at the very end, newest first, when no task runs any more: frees what tasks use (sockets)."""
+        self._closers.append(callback)
 
     def ready(self, **addresses: str) -> None:
         """Tell whoever started this process, once all of it serves: one JSON line on stdout."""
@@ -157,6 +162,7 @@ class Service:
     def crash(self) -> None:
         """As if the process had been killed (simulation): no callback runs, every task is cancelled."""
         self._callbacks.clear()
+        self._closers.clear()
         self._ended = True
         self.stopping.set()
         for task in self._tasks:
@@ -184,11 +190,13 @@ class Service:
             self.failure = error
         self._body = None
         self.stopping.set()
-        await self._stop_callbacks()
+        deadline_s = asyncio.get_running_loop().time() + PROCESS_STOP_MS / 1_000
+        await self._run(self._callbacks, deadline_s)
         self._ended = True
         for task in list(self._tasks):
             task.cancel()
         await self._group.__aexit__(None, None, None)
+        await self._run(self._closers, deadline_s)
         if self.failure is not None and error is not self.failure:
             raise self.failure
 
@@ -204,18 +212,19 @@ class Service:
             self.fail(LoopEnded(f"{name} returned"))
         return result
 
-    async def _stop_callbacks(self) -> None:
-        deadline_s = asyncio.get_running_loop().time() + PROCESS_STOP_MS / 1_000
-        while self._callbacks:
-            callback, name = self._callbacks.pop()
+    async def _run(self, callbacks: list[StopCallback], deadline_s: float) -> None:
+        """Newest first; one that fails or takes too long is logged and does not keep the others from running."""
+        while callbacks:
+            callback = callbacks.pop()
+            name = getattr(callback, "__qualname__", repr(callback))
             left_s = deadline_s - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(max(0.0, min(left_s, STOP_CALLBACK_MS / 1_000))):
                     await callback()
             except TimeoutError:
-                self.log.error("on_stop callback took too long", callback=name)
+                self.log.error("stop callback took too long", callback=name)
             except Exception:
-                self.log.error("on_stop callback failed", callback=name, exc_info=True)
+                self.log.error("stop callback failed", callback=name, exc_info=True)
 
 
 def run(

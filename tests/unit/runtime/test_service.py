@@ -35,12 +35,16 @@ def test_callbacks_run_newest_first_while_tasks_still_run() -> None:
             async def second() -> None:
                 said.append("second")
 
+            async def closed() -> None:
+                said.append(f"closed, task alive: {not task.done()}")
+
+            service.on_close(closed)
             service.on_stop(first)
             service.on_stop(second)
         assert task.cancelled()
 
     run(main())
-    assert said == ["second", "first, task alive: True"]
+    assert said == ["second", "first, task alive: True", "closed, task alive: False"]
 
 
 def test_a_task_that_raises_stops_the_service_with_its_error() -> None:
