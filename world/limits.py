@@ -124,6 +124,7 @@ REGROW_STEPS: Final = 1_000  # more missed steps than this fill any node
 FENCED_UNITS: Final = 65_536  # units whose highest epoch a process remembers; the longest unheard is forgotten
 KEY_RETENTION_S: Final = 600  # a settled origin's row may be pruned from a unit after this
 INTEREST_MS: Final = 1_000
+WAKE_WAIT_MS: Final = 2_000  # how long a command waits for its target's region to be woken
 REGION_IDLE_S: Final = 30
 AVATAR_LINGER_S: Final = 30
 REDRIVE_MS: Final = 1_000  # an undelivered outbox entry is sent again
