@@ -218,7 +218,6 @@ class Publishing:
                 self._extras[old].leaves.append((entity, int(c.epoch[row]), int(c.version[row]) + 1, new))
             for group in self.properties.get(entity, ()):
                 self._changed[entity, group] = None
-            c.said_key[row] = c.key[row]
 
     def _say(self, rows: Ints, world_ms: int) -> None:
         c = self.columns

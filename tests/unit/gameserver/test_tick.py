@@ -49,6 +49,16 @@ def test_inputs_are_applied_in_their_order_however_they_arrive() -> None:
     assert (c.x0[1], c.last_input[1]) == (100.5, 1)
 
 
+def test_a_way_around_water_counts_though_its_steps_arrive_in_reverse() -> None:
+    def corner(xs: motion.Floats, ys: motion.Floats) -> NDArray[Any]:
+        return (xs <= 100.5) | (ys >= 102.0)
+
+    c = columns(ANA)
+    steps = [(ANA, 7, 2, 1, n, int(NOW), x, y, 0.0, 0.0) for n, x, y in ((1, 100.0, 102.5), (2, 102.5, 102.5))]
+    take(c, *reversed(steps), walkable=corner)
+    assert (c.x0[0], c.y0[0], c.last_input[0], c.flags[0]) == (102.5, 102.5, 2, 0)
+
+
 def test_a_resend_is_ignored() -> None:
     c = columns(ANA)
     take(c, move(ANA, 5, 101.0))

@@ -190,6 +190,16 @@ def test_hashes_unequal_twice_at_equal_sequence_take_a_snapshot_without_stopping
     assert [frames.read_head(e.body).sequence for e in again if isinstance(e, rx.Apply)] == [10, 11]
 
 
+def test_a_late_snapshot_below_what_was_delivered_does_not_step_back() -> None:
+    receiver = live(10, hashes=True)
+    receiver.frame(frame(11), 3.0)
+    assert receiver.snapshot(1, 5, 1, 10, frame(10), 4.0) == []  # a doubled answer
+    for now in (250.0, 500.0):
+        receiver.digest(digest((5, 11, 1, 77)), now, lambda p, c: (1, 1))
+    assert receiver.snapshot(1, 5, 1, 10, frame(10), 501.0) == []  # frame 11 is no longer at hand
+    assert kinds(receiver.snapshot(1, 5, 1, 11, frame(11), 502.0)) == [rx.Apply]
+
+
 def test_hashes_are_not_compared_at_another_sequence_nor_by_gateways() -> None:
     ahead = live(10, hashes=True)
     for now in (250.0, 260.0, 270.0):
