@@ -10,6 +10,8 @@ One message serves login, resume, fail-over and locate alike::
 The answer waits until the attach number is committed. Then the older connection hears ``SessionEnded``.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gameserver.documents import sleep_ms
@@ -59,7 +61,12 @@ class Attaching:
         self._motion = motion
         self._terrain = terrain
         self._cap = cap
-        self.ownership: Ownership  # set by the composition root: each needs the other
+        self.ownership: Ownership  # this and the next by ``connect``: each needs the other
+        self._wake: Callable[[], None]
+
+    def connect(self, ownership: Ownership, wake: Callable[[], None]) -> None:
+        """``wake()`` looks at once for regions that a newly attached avatar sees."""
+        self.ownership, self._wake = ownership, wake
 
     # -- attach ------------------------------------------------------------------------------------------------------
     async def attach(self, sender: Sender, message: Attach) -> Message:
@@ -131,6 +138,7 @@ class Attaching:
                 NodeId(held.gateway), SessionEnded(message.avatar, held.session, held.connection, "replaced")
             )
         self._state.attach(message.avatar, sender.node, message.session, message.connection)
+        self._wake()
         return self._answer(presence, message)
 
     def _answer(self, presence: Presence, message: Attach) -> Attached:

@@ -8,7 +8,7 @@ the effect: what was begun may still land, once.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
@@ -29,7 +29,7 @@ TRANSIENT = frozenset({"busy", "unreachable", "store_unavailable", "moved"})  # 
 
 
 class Commands:
-    """Serves ``ClientCommand``."""
+    """Serves ``ClientCommand``. ``awake(entity)`` waits for a target whose region is just being woken."""
 
     def __init__(
         self,
@@ -38,6 +38,8 @@ class Commands:
         presences: Presences,
         ownership: Ownership,
         runtime: Runtime,
+        awake: Callable[[int], Awaitable[None]],
+        store_silent_ms: Callable[[], float],
         may_speak: Callable[[], bool],
     ) -> None:
         self._service = service
@@ -45,6 +47,8 @@ class Commands:
         self._presences = presences
         self._ownership = ownership
         self._runtime = runtime
+        self._awake = awake
+        self._store_silent_ms = store_silent_ms
         self._may_speak = may_speak
         self._running: dict[tuple[int, int, int], asyncio.Future[Message]] = {}  # (avatar, session, number)
         self._in_flight: Counter[int] = Counter()  # avatar -> commands running, at most CLIENT_COMMANDS_IN_FLIGHT
@@ -78,6 +82,7 @@ class Commands:
 
     async def _answer(self, owned: Owned, presence: Presence, message: ClientCommand) -> Message:
         key = command_key(owned.key, message.session, message.number, message.floor, digest(message.op, message.args))
+        owned.unit.results.settle(key.origin, key.session, key.floor)
         try:
             saved = owned.unit.result(key)
         except Refusal as refusal:
@@ -120,6 +125,8 @@ class Commands:
                 if outcome.ok and COMMANDS[message.op].saved_by is SavedBy.TRANSFER:
                     outcome = await self._brought(owned, key)
         except (TimeoutError, Fenced):
+            if not owned.gone and self._store_silent_ms() > 0:
+                return self._result(message, Outcome(False, {}, StoreGone.code))
             return Busy(owned.key, RETRY_AFTER_MS)
         except Refusal as refusal:  # settled while it ran: a newer session has come
             outcome = Outcome.refused(refusal)
@@ -129,6 +136,9 @@ class Commands:
         return self._result(message, outcome)
 
     async def _perform(self, message: ClientCommand, key: Key) -> Outcome:
+        target = message.args.get("target")
+        if isinstance(target, int):
+            await self._awake(target)
         try:
             return Outcome(True, await perform(Context(self._runtime, message.avatar, key), message.op, message.args))
         except Refusal as refusal:

@@ -12,14 +12,16 @@ from gameserver.state import StateSide
 from gameserver.units import Owned, StoreGone, UnitTable
 from runtime.mesh.api import DeadlineExceeded, Mesh, MeshError, Refused, Sender, Unreachable
 from runtime.service import Service
-from world.ids import NodeId, region_unit
+from world.ids import NodeId, region_unit, unit_of
 from world.limits import (
     ELAPSE_MS,
     INTEREST_MS,
     LINGER_LOOK_MS,
     REGION_IDLE_S,
     REGIONS_PER_SERVER,
+    RETRY_AFTER_MS,
     UNIT_IDLE_MS,
+    WAKE_WAIT_MS,
 )
 from world.messages import Awake, Interest, Message, Moved
 
@@ -73,6 +75,19 @@ class Interests:
             elif unit not in self._asking:
                 self._asking.add(unit)
                 self._service.spawn(self._want(unit), f"want {unit}")
+
+    async def awake(self, entity: int) -> None:
+        """Wait a moment, at most WAKE_WAIT_MS, for an entity that is not known here, if it may be of a region that my
+        avatars see and that is just being woken (by me or elsewhere)."""
+        unit = unit_of(entity)
+        end = self._clock.monotonic_ms() + WAKE_WAIT_MS
+        while self._state.find(entity) is None and self._may_wake(unit) and self._clock.monotonic_ms() < end:
+            self.look()
+            await sleep_ms(RETRY_AFTER_MS)
+
+    def _may_wake(self, unit: str) -> bool:
+        seen = any(region_unit(x, y) == unit for x, y in self._state.seers())
+        return seen and self._table.get(unit) is None
 
     async def _want(self, unit: str) -> None:
         try:

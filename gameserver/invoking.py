@@ -21,6 +21,8 @@ from world.limits import RETRY_AFTER_MS, RPC_DEADLINE_MS
 from world.messages import Actor, Busy, Invoke, Json, Key, Message, Moved, Returned
 from world.results import Refusal
 
+STARTING = "unhandled"  # what the mesh answers for a member that does not serve yet
+
 
 class Asks(Protocol):
     """A message to a unit's owner, with the epoch it is thought to have."""
@@ -61,9 +63,11 @@ class Routing:
                 self._ownership.locations.forget(unit)
                 problem = "unreachable"
             except Refused as refused:
-                if refused.code != StoreGone.code:
+                if refused.code == STARTING:
+                    self._ownership.locations.forget(unit)
+                elif refused.code != StoreGone.code:
                     raise Refusal(refused.code, refused.detail) from refused
-                problem = refused.code
+                problem = "unreachable" if refused.code == STARTING else refused.code
             if self._clock.monotonic_ms() + RETRY_AFTER_MS >= end:
                 raise Refusal(problem, unit)
             await sleep_ms(RETRY_AFTER_MS)

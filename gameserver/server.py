@@ -80,13 +80,22 @@ class GameServer:
             restore=self._restore,
             on_taken=self._taken,
         )
-        self.attaching.ownership = self.ownership
         routing = Routing(service, mesh, self.table, self.ownership)
         self.invoking = Invoking(self.table, self.ownership, routing)
         self.transfers = Transfers(service, self.table, self.ownership, routing)
         runtime = RuleRuntime(self.table, self.state, self.invoking)
-        self.commands = Commands(service, self.table, self.presences, self.ownership, runtime, self.watch.may_speak)
         self.interests = Interests(service, mesh, self.table, self.ownership, self.presences, self.state)
+        self.attaching.connect(self.ownership, self.interests.look)
+        self.commands = Commands(
+            service,
+            self.table,
+            self.presences,
+            self.ownership,
+            runtime,
+            self.interests.awake,
+            documents.failing_ms,
+            self.watch.may_speak,
+        )
         self.sweeper = Sweeper(service, documents, self.watch, self.ownership, self._load, self._restore)
         self.observer = Observer(mesh, self.table, self.presences, self.state, lambda: self.watch.renewals, cap)
         self._measure()
@@ -201,8 +210,9 @@ class GameServer:
 
     # -- small things ------------------------------------------------------------------------------------------------
     def _died(self, server: NodeId, generation: int) -> None:
-        """Nothing proactive: gateways pull avatars, watchers regions, the sweeper comes later."""
+        """Gateways pull avatars, who sees a region pulls it, the sweeper comes later for the rest."""
         self._log.warning("server is dead", server=server, generation=generation)
+        self.interests.look()
 
     def _moves(self, sender: Sender, message: MoveBatch) -> None:
         try:

@@ -1,0 +1,200 @@
+"""The path through whole game servers: attach, walk, gather, leave and come back, on one to three of them."""
+
+import pytest
+
+from runtime.mesh.api import Refused
+from tests.support.game import SEED, Game, Player, nearest
+from tests.support.virtual import run_virtual
+from world.limits import AVATAR_LINGER_S, REGION_IDLE_S
+from world.terrain import spawn
+
+
+def items(game: Game, player: Player) -> dict[str, int]:
+    stored = game.document(player.unit)["data"]["entities"][str(player.avatar)]
+    return dict(stored.get("items", {}))
+
+
+async def heard(game: Game, player: Player) -> None:
+    await game.until(lambda: player.inventory == {"wood": 1})
+
+
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_gather_has_the_same_outcome_wherever_the_real_is(servers: int) -> None:
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(servers) as game:
+            first = await game.player(1, at="gs1")  # its server wakes the region
+            await game.until(lambda: first.region in game.store.table.documents)
+            second = await game.player(2, at=f"gs{servers}")
+            assert second.server == f"gs{servers}"
+            for player in (first, second):
+                await player.walk(x, y)
+                result = await player.gather(tree)
+                assert (result.ok, result.value) == (True, {"items": {"wood": 1}}), result
+                assert items(game, player) == {"wood": 1}, "acknowledged means committed"
+                await heard(game, player)
+            assert game.owner(first.region) == "gs1"
+            server = game.servers[second.server].game
+            await game.until(lambda: server.state.find(tree).fields(0) == [3])  # type: ignore[union-attr]
+            for _ in range(3):
+                assert (await second.gather(tree)).ok
+            empty = await first.gather(tree)
+            assert (empty.ok, empty.code) == (False, "depleted")
+        assert game.failures == []
+
+    run_virtual(play())
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_refusals_are_the_same_on_real_and_ghost(servers: int) -> None:
+    async def play() -> None:
+        tree, _, _ = nearest()
+        async with Game(servers) as game:
+            first = await game.player(1, at="gs1")
+            await game.until(lambda: first.region in game.store.table.documents)
+            player = await game.player(2, at=f"gs{servers}")
+            await game.until(lambda: game.servers[player.server].game.state.find(tree) is not None)
+            codes = [
+                (await player.gather(tree)).code,
+                (await player.gather(first.avatar)).code,
+                (await player.gather(12345)).code,
+                (await player.call("dance")).code,
+                (await player.call("gather")).code,
+                (await player.call("say", text="  ")).code,
+                (await player.call("gather", number=1, target=tree)).code,  # a repeat
+                (await player.call("say", number=1, text="no")).code,
+                (await player.call("say", number=3, floor=5, text="no")).code,
+            ]
+            assert codes == [
+                "too_far", "not_gatherable", "no_such_target", "unknown_command", "bad_arguments", "empty_text",
+                "too_far", "key_reused", "settled",
+            ]  # fmt: skip
+
+    run_virtual(play())
+
+
+def test_a_repeated_command_has_one_effect_and_one_result() -> None:
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(1) as game:
+            player = await game.player(1, at="gs1")
+            await player.walk(x, y)
+            results = [await player.gather(tree, number=7) for _ in range(3)]
+            assert [r.value for r in results] == [{"items": {"wood": 1}}] * 3
+            assert items(game, player) == {"wood": 1}
+
+    run_virtual(play())
+
+
+def test_who_leaves_is_saved_at_once_and_comes_back_where_they_were() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            x, y = spawn(SEED)
+            await player.walk(x + 20, y + 3, stop_m=0.5)
+            await game.until(lambda: not player.refused)
+            player.detach(leave=True)
+            await game.until(lambda: game.owner(player.unit) == "", seconds=2)
+            assert game.servers["gs1"].game.state.find(player.avatar) is None
+            at = player.x, player.y
+            player.session, player.connection = 2, 1
+            again = await player.attach("gs2")
+            assert again.server == "gs2"
+            assert again.epoch == 2
+            assert abs(again.x - at[0]) + abs(again.y - at[1]) < 0.1
+            assert again.resync == {"name": "Walker1", "inventory": {}}
+
+    run_virtual(play())
+
+
+def test_who_vanishes_lingers_and_then_goes() -> None:
+    async def play() -> None:
+        async with Game(1) as game:
+            player = await game.player(1, at="gs1")
+            state = game.servers["gs1"].game.state
+            player.detach()
+            await game.until(lambda: state.find(player.avatar) is None, seconds=AVATAR_LINGER_S + 3)
+            await game.until(lambda: game.owner(player.unit) == "", seconds=2)
+
+    run_virtual(play())
+
+
+def test_who_comes_back_in_time_misses_no_event() -> None:
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(1) as game:
+            player = await game.player(1, at="gs1")
+            await player.walk(x, y)
+            player.detach()
+            player.connection = 2  # events of the gather go to the old connection, which nobody reads
+            assert (await player.gather(tree)).code in ("", "replaced")
+            await game.until(lambda: items(game, player) == {"wood": 1})
+            again = await player.attach("gs1")
+            assert again.resync is None
+            assert [n for n, _ in again.events] == [1]
+
+    run_virtual(play())
+
+
+def test_a_newer_session_replaces_the_older_one() -> None:
+    async def play() -> None:
+        async with Game(1) as game:
+            player = await game.player(1, at="gs1")
+            other = await game.new_gateway("gw2")
+            player.gateway, player.session = other, 2
+            again = await player.attach("gs1")
+            assert again.epoch == 1
+            await game.until(lambda: player.ended == [(1, 1, "replaced")])
+            player.gateway, player.session = game.gateway, 1
+            with pytest.raises(Refused, match="replaced"):
+                await player.attach("gs1")
+            player.session = 2
+            with pytest.raises(Refused, match="replaced"):
+                await player.attach("gs1")  # the same number from another gateway
+            player.detach()  # a late close of the old connection: (2, 1) is current, so it is older by gateway only
+
+    run_virtual(play())
+
+
+def test_a_full_server_passes_on_and_a_full_cluster_refuses() -> None:
+    async def play() -> None:
+        async with Game(2, avatars_per_server=1) as game:
+            one = await game.player(1, at="gs1")
+            two = await game.player(2, at="gs1")
+            assert (one.server, two.server) == ("gs1", "gs2")
+            await game.until(lambda: game.gateway.book.get("gs2").load["avatars"] == 1)  # type: ignore[union-attr, arg-type]
+            with pytest.raises(Refused, match="full"):
+                await game.player(3, at="gs1")
+
+    run_virtual(play())
+
+
+def test_an_avatar_nobody_created_is_refused() -> None:
+    async def play() -> None:
+        async with Game(1) as game:
+            player = Player(game, 1 << 48 | 99, "", 1)
+            with pytest.raises(Refused, match="no_such_avatar"):
+                await player.attach("gs1")
+            assert game.documents("avatar") == {}
+
+    run_virtual(play())
+
+
+def test_regions_sleep_when_nobody_wants_them_and_wake_again() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            await game.until(lambda: game.owner(player.region) == "gs1")
+            player.detach(leave=True)
+            await game.until(lambda: game.owner(player.region) == "", seconds=REGION_IDLE_S + 5)
+            await game.until(
+                lambda: not any(doc["units"] for key, doc in game.documents("owned").items() if ":gs1:" in key),
+                seconds=5,
+            )
+            epoch = game.document(player.region)["epoch"]
+            player.session = 2
+            await player.attach("gs2")
+            await game.until(lambda: game.owner(player.region) == "gs2")
+            assert game.document(player.region)["epoch"] == epoch + 1
+
+    run_virtual(play())
