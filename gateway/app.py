@@ -72,6 +72,7 @@ async def start(service: Service) -> None:
         await asyncio.wait([serving])
 
     service.on_stop(stop)
+    await server.listening.wait()
     mesh.update_me(status="ready")
     service.ready(http=url, command=mesh.me.command)
 

@@ -35,11 +35,12 @@ class Link(Protocol):
 class Watcher:
     """One client's sight and what waits for its next flush."""
 
-    __slots__ = ("_centre", "link", "pending", "slow_since_ms", "subcells")
+    __slots__ = ("_centre", "link", "pending", "slow_since_ms", "subcells", "told")
 
     def __init__(self, link: Link) -> None:
         self.link = link
         self.subcells: frozenset[int] = frozenset()
+        self.told: frozenset[int] = frozenset()  # the sight as of the last chunk written
         self.pending: list[bytes] = []  # bounded: emptied every flush
         self.slow_since_ms: float | None = None  # skipped since then
         self._centre = (-1, -1)
@@ -193,6 +194,7 @@ class Fanout:
         if watcher.slow_since_ms is None and watcher.pending:
             chunk = b"".join(watcher.pending)
             watcher.pending.clear()
+            watcher.told = watcher.subcells
             self.chunks += 1
             self.bytes += len(chunk)
             watcher.link.write(chunk)
@@ -213,10 +215,10 @@ class Fanout:
             self._too_slow(watcher)
 
     def _start_anew(self, watcher: Watcher) -> None:
-        """What was skipped may have been a leave: the client forgets everything it sees and is served afresh."""
+        """What was skipped may have been a leave: the client forgets everything it knows and is served afresh."""
         self.fresh += 1
         subcells = sorted(watcher.subcells)
-        watcher.pending = [framed(sight_bytes(subcells, subcells))]
+        watcher.pending = [framed(sight_bytes(subcells, sorted(watcher.told | watcher.subcells)))]
         for subcell in subcells:
             watcher.pending += self._serve(subcell)
 

@@ -1,5 +1,6 @@
 """uvicorn inside the service's loop: our sockets, our HTTP and WebSocket classes, no signal handling of its own."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -17,7 +18,15 @@ from world.limits import CLIENT_CLOSE_MS, HTTP_BACKLOG
 
 
 class QuietServer(Server):
-    """The service owns the signals."""
+    """The service owns the signals. ``listening`` is set once connections are accepted."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -377,7 +377,7 @@ class Session:
             return [Say(server_messages.result(answer))] if self.commands.done(number) else []
         if not self.commands.current(number, attempt):
             return []
-        if isinstance(answer, Failed) and answer.code not in ("unreachable", "deadline"):
+        if isinstance(answer, Failed) and answer.code not in ("unreachable", "deadline", "unhandled"):
             return self._command_refused(number, answer.code)
         wait_ms = answer.retry_ms if isinstance(answer, Busy) else COMMAND_RETRY_MS
         self.commands.retry_at(number, self._clock.monotonic_ms() + wait_ms)

@@ -201,14 +201,13 @@ class GameSocket(asyncio.Protocol):
     # -- endings -----------------------------------------------------------------------------------------------------
     def _after_parsing(self) -> None:
         """Send pongs and close replies; notice that the parser gave up (too big, a protocol error) or is done."""
-        self._flush()
         error = self._wire.parser_exc
         if error is not None and not self._ended:
             name = closing.TOO_BIG.name if isinstance(error, PayloadTooBig) else "protocol_error"
             self._gateway.counters.bad_input.labels(name).inc()
             self._gateway.counters.closes.labels(name).inc()
-            self._end()
-        elif self._wire.close_rcvd is not None and self._transport is not None:
+        self._flush()
+        if self._wire.close_rcvd is not None and self._transport is not None:
             self._transport.close()
             self._end()
 

@@ -1,0 +1,83 @@
+"""Tokens and the keys that check them."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.keys import Keys
+from gateway.session import Claims, Failed
+from runtime import tokens
+from runtime.mesh.api import DeadlineExceeded
+from tests.support.aio import run
+from tests.unit.gateway.support import AVATAR, KID, ManualClock, StubMesh, token, with_login
+from world.limits import KEYS_REFRESH_MS, TOKEN_LEEWAY_S
+from world.messages import SigningKeys
+
+
+def keys() -> tuple[Keys, StubMesh, ManualClock]:
+    clock = ManualClock()
+    mesh = with_login(StubMesh(), lambda: clock.world_ms() / 1_000)
+    return Keys(mesh, clock), mesh, clock
+
+
+def test_an_unknown_key_is_fetched_once_then_checks_need_nobody() -> None:
+    async def play() -> None:
+        ring, mesh, clock = keys()
+        good = token("access", clock.world_ms() / 1_000)
+        assert ring.check(good, "access") is None
+        assert await ring.fetch_and_check(good, "access") == Claims("1", AVATAR, "Ana")
+        assert ring.check(good, "access") == Claims("1", AVATAR, "Ana")
+        assert mesh.calls[SigningKeys] == 1
+
+    run(play())
+
+
+def test_what_is_refused() -> None:
+    async def play() -> None:
+        ring, _mesh, clock = keys()
+        now = clock.world_ms() / 1_000
+        good = token("access", now)
+        await ring.fetch_and_check(good, "access")
+        forged = tokens.sign(Ed25519PrivateKey.generate(), KID, tokens.Claims("1", 1, "x", "access", 0, 1 << 40))
+        unsigned = ".".join([*good.split(".")[:2], ""])
+        for bad in ("", "x", "a.b.c", forged, unsigned, good[:-4], token("resume", now), "{" * 2_000):
+            assert ring.check(bad, "access") == Failed("unauthorized"), bad
+        clock.now_ms += (900 + TOKEN_LEEWAY_S + 2) * 1_000
+        assert ring.check(good, "access") == Failed("unauthorized")
+
+    run(play())
+
+
+def test_unknown_keys_are_not_asked_for_without_end() -> None:
+    async def play() -> None:
+        ring, mesh, clock = keys()
+        stranger = tokens.sign(Ed25519PrivateKey.generate(), "k9", tokens.Claims("1", 1, "x", "access", 0, 1 << 40))
+        for _ in range(5):
+            assert await ring.fetch_and_check(stranger, "access") == Failed("unauthorized")
+        assert mesh.calls[SigningKeys] == 1
+        clock.now_ms += KEYS_REFRESH_MS
+        await ring.fetch_and_check(stranger, "access")
+        assert mesh.calls[SigningKeys] == 2
+
+    run(play())
+
+
+def test_no_login_is_not_a_bad_token() -> None:
+    async def play() -> None:
+        ring, mesh, clock = keys()
+        mesh.answers[SigningKeys] = lambda _m: DeadlineExceeded()
+        good = token("access", clock.world_ms() / 1_000)
+        assert await ring.fetch_and_check(good, "access") == Failed("deadline")
+
+    run(play())
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256"])
+def test_other_algorithms_are_refused(algorithm: str) -> None:
+    import jwt
+
+    ring, _mesh, _clock = keys()
+    ring._keys[KID] = Ed25519PrivateKey.generate().public_key()
+    claims = {"sub": "1", "av": 1, "name": "x", "aud": "access", "iat": 0, "exp": 1 << 40}
+    secret = "s" * 32 if algorithm == "HS256" else None
+    said = jwt.encode(claims, secret, algorithm=algorithm, headers={"kid": KID})
+    assert ring.check(said, "access") == Failed("unauthorized")
