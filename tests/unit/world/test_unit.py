@@ -87,9 +87,9 @@ def test_a_write_that_failed_joins_the_next() -> None:
     unit = region()
     version = chop(unit)
     unit.begin_write()
-    assert unit.dirty is None
-    unit.write_failed()
     assert unit.writing == version
+    unit.write_failed()
+    assert unit.dirty is COMMIT
     assert unit.begin_write() == version
     assert [p.body for p in unit.landed(version, 2)] == [b"[4]"]
 
