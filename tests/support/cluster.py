@@ -45,6 +45,7 @@ class Cluster:
 
     # -- its life
     def start(self) -> Self:
+        self.ready_file.unlink(missing_ok=True)  # a killed supervisor's
         words = [w for name, value in self._flags.items() for w in (f"--{name.replace('_', '-')}", str(value))]
         with (self.folder / "up.out").open("ab") as out:
             self.process = subprocess.Popen(
