@@ -54,8 +54,10 @@ LAYOUT: tuple[tuple[str, type[np.generic]], ...] = (
     ("view_x", np.float64),
     ("view_y", np.float64),
     ("view_own", np.float64),
-    # The motion version last given to the motion document.
+    # -- what was last given to the motion document
     ("saved_version", np.uint32),
+    ("saved_x", np.float64),
+    ("saved_y", np.float64),
 )
 
 
@@ -98,6 +100,8 @@ class Columns:
     view_y: Column
     view_own: Column
     saved_version: Column
+    saved_x: Column
+    saved_y: Column
 
     def __init__(self) -> None:
         self.count = 0

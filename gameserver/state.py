@@ -195,10 +195,13 @@ class StateSide:
         return sight.seers_by_region(self._watched_from())
 
     def motion_rows(self) -> list[list[Any]]:
-        """[avatar, epoch, version, x, y, last input] of own avatars that moved since the last call."""
+        """[avatar, epoch, version, x, y, last input] of own avatars that moved since the last call, be it straight on
+        without a new version."""
         c, n = self._columns, self._columns.count
-        rows = np.flatnonzero(c.avatar[:n] & (c.version[:n] != c.saved_version[:n]))
+        walked = (c.at_x[:n] != c.saved_x[:n]) | (c.at_y[:n] != c.saved_y[:n])
+        rows = np.flatnonzero(c.avatar[:n] & (walked | (c.version[:n] != c.saved_version[:n])))
         c.saved_version[rows] = c.version[rows]
+        c.saved_x[rows], c.saved_y[rows] = c.at_x[rows], c.at_y[rows]
         columns = (c.entity, c.epoch, c.version, c.at_x, c.at_y, c.last_input)
         return [list(row) for row in zip(*(column[rows].tolist() for column in columns), strict=True)]
 
@@ -222,6 +225,11 @@ class StateSide:
         """The age of the stalest publisher whose ghosts we show; 0 where we show none."""
         shown = {publisher for (publisher, _cell), said in self._ghosts.said.items() if said}
         return max((self._in.staleness_ms(p) for p in shown), default=0.0)
+
+    @property
+    def tick_ms(self) -> float:
+        """How long a tick takes: a moving average."""
+        return self._meter.recent_ms
 
     def statistics(self) -> dict[str, Any]:
         """Counters of all parts."""

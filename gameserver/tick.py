@@ -116,9 +116,17 @@ def stand(c: Columns, rows: Ints, now: float) -> None:
 def due(c: Columns, now: float) -> Ints:
     """Rows that need a motion record now: new ones, and those observers would misjudge."""
     n = c.count
+    rows = np.flatnonzero((c.avatar[:n] | (c.said_subcell[:n] < 0)) & ~c.frozen[:n])  # what stands still is told once
     said = motion.Published(
-        c.said_x[:n], c.said_y[:n], c.said_vx[:n], c.said_vy[:n], c.said_time[:n], c.said_subcell[:n], c.said_input[:n]
+        c.said_x[rows],
+        c.said_y[rows],
+        c.said_vx[rows],
+        c.said_vy[rows],
+        c.said_time[rows],
+        c.said_subcell[rows],
+        c.said_input[rows],
     )
-    actual = motion.Actual(c.at_x[:n], c.at_y[:n], c.vx[:n], c.vy[:n], c.subcell[:n], c.last_input[:n])
-    wanted = motion.must_publish(said, actual, now) | (c.flags[:n] != c.said_flags[:n])
-    return np.flatnonzero(wanted & ~c.frozen[:n])
+    actual = motion.Actual(c.at_x[rows], c.at_y[rows], c.vx[rows], c.vy[rows], c.subcell[rows], c.last_input[rows])
+    wanted = motion.must_publish(said, actual, now) | (c.flags[rows] != c.said_flags[rows])
+    chosen: Ints = rows[wanted]
+    return chosen

@@ -272,6 +272,22 @@ def test_seers_motion_rows_and_the_observers_picture() -> None:
     play(scene)
 
 
+def test_motion_rows_follow_a_straight_walk_though_no_record_is_published() -> None:
+    async def scene(world: World) -> None:
+        one = await world.server("gs1")
+        one.add(ANA, 2, X, Y, moves=True)
+        one.attach(ANA, GATEWAY, 7, 1)
+        one.moves(GATEWAY, move(ANA, 1, X, 6.0, time=world.services["gs1"].clock.world_ms()))
+        await pause(300)
+        (before,) = one.motion_rows()
+        await pause(500)
+        (after,) = one.motion_rows()
+        assert after[2] == before[2]  # the same version
+        assert after[3] == pytest.approx(before[3] + 3.0, abs=0.7)
+
+    play(scene)
+
+
 def test_a_frozen_avatar_takes_no_input() -> None:
     async def scene(world: World) -> None:
         one = await world.server("gs1")
