@@ -20,6 +20,7 @@ class Channels:
         self._wanted: dict[str, set[bytes]] = {}
         self._open: dict[str, tuple[str, int, Listening]] = {}  # publisher: endpoint, generation, socket
         self._subscription_callbacks: list[Callable[[bytes, bool], None]] = []
+        self._closed = False
         self._frame_callbacks: list[Callable[[NodeId, bytes, bytes], None]] = []
         transport.inlets.subscription = self._subscribed
         transport.inlets.frame = self._framed
@@ -27,7 +28,7 @@ class Channels:
     # -- as a publisher --------------------------------------------------------------------------------------------
     def publish(self, topic: bytes, body: bytes) -> bool:
         """Raises ValueError for a topic that is not TOPIC_BYTES long or a body above STATE_FRAME_BYTES."""
-        if topic not in self._listeners:
+        if topic not in self._listeners or self._closed:
             self._statistics.frames_unheard += 1
             return False
         _check(topic)
@@ -97,6 +98,8 @@ class Channels:
             self._follow(publisher)
 
     def _follow(self, publisher: str) -> None:
+        if self._closed:
+            return
         member = self._book.get(NodeId(publisher))
         link = self._open.get(publisher)
         if link is not None and (member is None or link[:2] != (member.state, member.generation)):
@@ -130,6 +133,7 @@ class Channels:
             callback(NodeId(publisher), topic, body)
 
     def close(self) -> None:
+        self._closed = True
         for publisher in list(self._open):
             self._shut(publisher)
 

@@ -13,7 +13,7 @@ from runtime.mesh.statistics import MeshStatistics
 from runtime.mesh.wire import Wire
 from world.clock import Clock
 from world.ids import NodeId
-from world.limits import HANDLERS_IN_FLIGHT, RPC_DEADLINE_MS, RPC_RETRY_MS, RPC_SWEEP_MS
+from world.limits import COMMAND_MESSAGE_BYTES, HANDLERS_IN_FLIGHT, RPC_DEADLINE_MS, RPC_RETRY_MS, RPC_SWEEP_MS
 from world.messages import Message, Ok, Problem, encode
 
 M = TypeVar("M", bound=Message)
@@ -61,9 +61,11 @@ class Commands:
         member = self._book.get(node)
         if self._closed or member is None:
             raise Unreachable(f"{node} is not in the book")
-        now = self._clock.monotonic_ms()
+        now, body = self._clock.monotonic_ms(), encode(message)
+        if len(body) > COMMAND_MESSAGE_BYTES:
+            raise Refused("too_big", f"{len(body)} bytes")
         try:
-            call = self._table.begin(node, member.generation, encode(message), now, now + deadline_ms)
+            call = self._table.begin(node, member.generation, body, now, now + deadline_ms)
         except TableFull:
             raise Unreachable("too many calls in flight") from None
         waiter = self._waiters[call.number] = asyncio.get_running_loop().create_future()
@@ -239,6 +241,8 @@ class Commands:
         if envelope.kind != CALL:
             return
         body = encode(reply if reply is not None else Ok())
+        if len(body) > COMMAND_MESSAGE_BYTES:
+            body = encode(Problem("reply_too_big", f"{len(body)} bytes"))
         self._memory.answered(envelope.origin, envelope.generation, envelope.number, body)
         self._reply_bytes(envelope, body)
 

@@ -1,6 +1,7 @@
 """Envelopes in and out: links to all peers, and the fences every message passes before anybody sees it."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from runtime.mesh import envelope as envelopes
@@ -11,7 +12,7 @@ from runtime.mesh.statistics import MeshStatistics
 from runtime.mesh.transport import Transport
 from world.clock import Clock
 from world.ids import NodeId
-from world.limits import COMMAND_MESSAGE_BYTES, DEAD_ANSWER_MS, STRAY_LINK_MS, STRAY_LINKS
+from world.limits import COMMAND_MESSAGE_BYTES, DEAD_ANSWER_MS, PEER_OUTBOX_MESSAGES, STRAY_LINK_MS, STRAY_LINKS
 from world.messages import BadMessage, BookPage, Heartbeat, Join, Member, Message, YouAreDead, decode, encode
 
 ALWAYS_ALLOWED = frozenset({"broker"})
@@ -33,6 +34,7 @@ class Wire:
         self._peers: dict[str, Peer] = {}
         self._strays: dict[str, Peer] = {}  # by endpoint
         self._told_dead_ms: dict[str, float] = {}
+        self._loopback: deque[bytes] = deque(maxlen=PEER_OUTBOX_MESSAGES)
         self._closed = False
         transport.inlets.message = self._arrived
 
@@ -147,7 +149,11 @@ class Wire:
         )
 
     def _to_myself(self, data: bytes) -> bool:
-        asyncio.get_running_loop().call_soon(self._arrived, data)
+        if len(self._loopback) >= PEER_OUTBOX_MESSAGES:
+            self.statistics.outbox_refused += 1
+            return False
+        self._loopback.append(data)
+        asyncio.get_running_loop().call_soon(lambda: self._arrived(self._loopback.popleft()))
         return True
 
     # -- in --------------------------------------------------------------------------------------------------------

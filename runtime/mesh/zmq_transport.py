@@ -51,7 +51,14 @@ class Watched:
         self._ready()
 
     def _ready(self) -> None:
-        if not self._closed and self._drain():
+        if self._closed:
+            return
+        try:
+            more = self._drain()
+        except Exception:
+            self.check()  # a callback's failure is the loop's to report; what still waits must not be stranded
+            raise
+        if more:
             self.check()
 
     def close(self, linger_ms: int = 0) -> None:

@@ -9,8 +9,8 @@ from runtime.mesh.api import DeadlineExceeded, Refused, Sender, Unreachable
 from runtime.mesh.node import MeshNode
 from tests.support.mesh import Backend, Scenario, run_fake, run_zmq, until
 from world.ids import NodeId
-from world.limits import LOOP_PAUSE_MS, RPC_RETRY_MS, SUSPECT_AFTER_MS
-from world.messages import Awake, Detach, Interest, Message, Ok, StoreGet, StoreKeys
+from world.limits import COMMAND_MESSAGE_BYTES, LOOP_PAUSE_MS, RPC_RETRY_MS, SUSPECT_AFTER_MS
+from world.messages import Awake, CellSnapshot, Detach, Interest, Message, Ok, StoreGet, StoreKeys
 
 GS1, GS2, GW1 = NodeId("gs1"), NodeId("gs2"), NodeId("gw1")
 TOPIC = b"PKcell\x00\x07"
@@ -199,6 +199,49 @@ def test_calls_answer_refuse_and_fail(world: World) -> None:
         with pytest.raises(Unreachable):
             await b.call(GS2, Interest("x", 1))
         assert await a.call(GS1, StoreGet([])) == StoreKeys(["gs1/1"]), "I may call myself"
+
+    world(scenario)
+
+
+def test_messages_beyond_the_bound_are_refused(world: World) -> None:
+    async def scenario(backend: Backend) -> None:
+        a = await backend.mesh("gameserver", "gs1", 1)
+        b = await backend.mesh("gateway", "gw1")
+        await until(lambda: len(ids(a)) == 2)
+        a.serve(StoreGet, lambda sender, message: CellSnapshot(0, 0, 0, bytes(COMMAND_MESSAGE_BYTES)))
+        with pytest.raises(Refused, match="reply_too_big"):
+            await b.call(GS1, StoreGet([]))
+        with pytest.raises(Refused, match="too_big"):
+            await b.call(GS1, CellSnapshot(0, 0, 0, bytes(COMMAND_MESSAGE_BYTES)))
+        assert not b.send(GS1, CellSnapshot(0, 0, 0, bytes(COMMAND_MESSAGE_BYTES)))
+
+    world(scenario)
+
+
+def test_a_closed_mesh_says_nothing_and_fails_its_calls(world: World) -> None:
+    async def scenario(backend: Backend) -> None:
+        a = await backend.mesh("gameserver", "gs1", 1)
+        b = await backend.mesh("gateway", "gw1")
+        b.subscribe(GS1, TOPIC)
+        await until(lambda: a.listeners(TOPIC) == 1)
+
+        async def never(sender: Sender, message: Interest) -> Message:
+            await asyncio.sleep(3_600)
+            return Ok()
+
+        b.serve(Interest, never)
+        call = asyncio.ensure_future(a.call(GW1, Interest("x", 1)))
+        await asyncio.sleep(0.05)
+        await a.close()
+        with pytest.raises(Unreachable) as caught:
+            await call
+        assert caught.value.sent
+        assert not a.publish(TOPIC, b"x")
+        assert not a.send(GW1, Detach(1, 0, 0))
+        a.subscribe(GW1, TOPIC)
+        with pytest.raises(Unreachable):
+            await a.call(GW1, Interest("x", 1))
+        await a.close()
 
     world(scenario)
 

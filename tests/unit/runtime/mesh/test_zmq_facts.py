@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import zmq
@@ -197,6 +198,30 @@ def test_without_that_look_arrivals_are_stranded(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(Watched, "check", only_at_first)
         assert not await _subscription_noticed(backend)
         monkeypatch.undo()
+
+    run_zmq(scenario)
+
+
+def test_a_failing_callback_strands_nothing() -> None:
+    async def scenario(backend: ZmqBackend) -> None:
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+        publisher = await backend.mesh("gameserver", "gs1", 1)
+        gateway = await backend.mesh("gateway", "gw1")
+        heard: list[bytes] = []
+
+        def on_frame(who: NodeId, name: bytes, body: bytes) -> None:
+            heard.append(body)
+            if body == b"0":
+                raise ValueError("not mine")
+
+        gateway.on_frame(on_frame)
+        gateway.subscribe(GS1, TOPIC)
+        await until(lambda: publisher.listeners(TOPIC) == 1)
+        for n in range(5):
+            publisher.publish(TOPIC, b"%d" % n)
+        await until(lambda: heard == [b"0", b"1", b"2", b"3", b"4"])
+        assert len(reported) == 1
 
     run_zmq(scenario)
 
