@@ -2,8 +2,8 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -63,6 +63,7 @@ class StubBook:
 
 
 Answer = Message | MeshError
+M = TypeVar("M", bound=Message)
 
 
 class StubMesh:
@@ -79,7 +80,7 @@ class StubMesh:
     def me(self) -> Member:
         return Member("gateway", "gw1", 1, "tcp://127.0.0.1:1")
 
-    def serve(self, kind: type[Any], handler: Callable[[Sender, Any], Any]) -> None:
+    def serve(self, kind: type[M], handler: Callable[[Sender, M], Message | None | Awaitable[Message | None]]) -> None:
         self.handlers[kind] = handler
 
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = 0) -> Message:
@@ -112,6 +113,10 @@ class StubMesh:
     def reconnect(self, publisher: NodeId) -> None: ...
     def on_frame(self, callback: Callable[[NodeId, bytes, bytes], None]) -> None: ...
     def update_me(self, **changes: Any) -> None: ...
+    def on_pause(self, callback: Callable[[float], None]) -> None: ...
+    def hold(self, allow_roles: frozenset[str] = frozenset()) -> None: ...
+    def release(self) -> None: ...
+    def rise(self, generation: int) -> None: ...
 
 
 def ready_members() -> list[Member]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -79,7 +80,7 @@ def test_a_body_without_length_is_capped_while_it_comes() -> None:
     async def endless() -> None:
         async with live() as gate, await client(gate) as http:
 
-            async def pieces():  # type: ignore[no-untyped-def]
+            async def pieces() -> AsyncIterator[bytes]:
                 for _ in range(40):
                     yield b" " * 1_000
 
@@ -144,7 +145,9 @@ def test_cors_follows_the_book() -> None:
             async def allowed(origin: str) -> str | None:
                 headers = {"origin": origin, "access-control-request-method": "POST"}
                 await http.options("/v1/auth/guest", headers=headers)
-                return (await http.get("/v1/gateways", headers=headers)).headers.get("access-control-allow-origin")
+                answer = await http.get("/v1/gateways", headers=headers)
+                granted: str | None = answer.headers.get("access-control-allow-origin")
+                return granted
 
             assert await allowed("https://play.example") == "https://play.example"
             assert await allowed("http://127.0.0.1:8080") == "http://127.0.0.1:8080"

@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -44,7 +45,7 @@ def test_a_player_plays_and_the_owner_hears() -> None:
             await player.alive()
             await asyncio.sleep(0.05)
             (batch,) = gateway.mesh.told(MoveBatch)
-            assert frames.np.frombuffer(batch.rows, frames.MOVE_ROW)["avatar"].tolist() == [AVATAR]
+            assert np.frombuffer(batch.rows, frames.MOVE_ROW)["avatar"].tolist() == [AVATAR]
             await player.socket.close()
             await asyncio.sleep(0.05)
             assert Detach(AVATAR, 101, 1, False) in gateway.mesh.told(Detach)
