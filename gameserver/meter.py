@@ -28,7 +28,6 @@ class TickMeter:
             "projectk_ticks_over_budget", "Ticks that took longer than TICK_MS", registry=service.metrics
         )
         self.recent_ms = 0.0  # moving average
-        self.over_budget = 0
         self.skipped = 0  # ticks never run because an earlier one, or the loop, was late
         self._started = self._last = 0.0
         self._laps: dict[str, float] = {}
@@ -47,7 +46,6 @@ class TickMeter:
         self._seconds.observe(took / 1_000)
         self.recent_ms += (took - self.recent_ms) * _SMOOTH
         if took > TICK_MS:
-            self.over_budget += 1
             self._over.inc()
             laps = {part: round(ms, 1) for part, ms in self._laps.items()}
             self._log.warning("tick over budget", took_ms=round(took, 1), budget_ms=TICK_MS, **laps, **sizes)

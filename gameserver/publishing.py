@@ -20,7 +20,13 @@ from gameserver.columns import Columns
 from world import frames, grid, motion
 from world.channels.content import property_key
 from world.channels.publisher import CellPublisher, Summary, summary_of
-from world.limits import AREA_EVENTS_PER_TICK, CHANGES_PER_TICK
+from world.limits import (
+    AREA_EVENT_BYTES,
+    AREA_EVENTS_PER_TICK,
+    CHANGES_PER_TICK,
+    PROPERTY_BYTES,
+    STATE_FRAME_BYTES,
+)
 
 PLACES = grid.PER_CELL * grid.PER_CELL
 Ints = NDArray[np.int64]
@@ -126,6 +132,7 @@ class Publishing:
         self.properties: dict[int, Groups] = {}
         self.events_dropped = 0
         self.changes_lost = 0  # beyond CHANGES_PER_TICK: their cells are taken by snapshot
+        self.frames_oversized = 0
         self._lost: set[int] = set()
         self._extras: defaultdict[int, Extras] = defaultdict(
             Extras
@@ -154,7 +161,9 @@ class Publishing:
         self.properties.pop(entity, None)
 
     def set_property(self, entity: int, group: int, version: int, body: bytes) -> bool:
-        """A committed group; False where one as new is known."""
+        """A committed group; False where one as new is known. Raises ValueError beyond PROPERTY_BYTES."""
+        if len(body) > PROPERTY_BYTES:
+            raise ValueError(f"group {group} of {entity} has {len(body)} bytes")
         groups = self.properties.setdefault(entity, {})
         if group in groups and groups[group][0] >= version:
             return False
@@ -182,7 +191,10 @@ class Publishing:
         return True
 
     def event(self, entity: int, body: bytes) -> bool:
-        """An area event rides in the entity's next slice; False (counted) beyond AREA_EVENTS_PER_TICK."""
+        """An area event rides in the entity's next slice; False (counted) beyond AREA_EVENTS_PER_TICK.
+        Raises ValueError beyond AREA_EVENT_BYTES."""
+        if len(body) > AREA_EVENT_BYTES:
+            raise ValueError(f"an area event of {len(body)} bytes")
         if len(self._events) >= AREA_EVENTS_PER_TICK:
             self.events_dropped += 1
             return False
@@ -237,7 +249,10 @@ class Publishing:
             row = c.row.get(entity)
             if row is None or c.said_subcell[row] < 0:
                 continue  # gone again, or not shown yet: its first record brings all groups
-            version, body = self.properties[entity][group]
+            held = self.properties.get(entity, {}).get(group)
+            if held is None:
+                continue  # it went and came back in this tick, without this group
+            version, body = held
             self._extras[int(c.said_subcell[row])].properties.append(
                 frames.Property(entity, int(c.epoch[row]), version, group, body)
             )
@@ -268,7 +283,9 @@ class Publishing:
         built = motion_frames(keys[~mixed], records[~mixed], sequences, *self._name(), world_ms)
         built += self._mixed_frames(keys[mixed], records[mixed], sequences, world_ms)
         for cell, body in built:
-            if publish(cell, body):
+            if len(body) > STATE_FRAME_BYTES:
+                self.frames_oversized += 1  # its sequence is spent: who listens takes a snapshot
+            elif publish(cell, body):
                 self.publisher.sent(cell, body, now_ms)
         return len(built)
 

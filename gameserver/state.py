@@ -7,7 +7,7 @@ clients look, subscribe to what our avatars see. Nothing here writes durably; wh
 import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from gameserver import ghosts, tick
 from gameserver.columns import Columns
 from gameserver.meter import TickMeter
 from gameserver.publishing import Publishing
-from runtime.cells import CellPublishing, CellSubscriber
+from runtime.cells import CellPublishing, CellSubscriber, StatisticsCollector
 from runtime.mesh.api import Mesh
 from runtime.service import Service
 from world import frames, grid, motion, sight
@@ -71,6 +71,7 @@ class StateSide:
         self.rows_dropped = 0
         self._meter = TickMeter(service)
         self._digest_ms = 0.0
+        service.metrics.register(StatisticsCollector("projectk_state", self._counters))
         service.spawn(self._loop(), "tick", loop=True)
 
     # -- own reals ----------------------------------------------------------------------------------------------------
@@ -233,13 +234,16 @@ class StateSide:
 
     def statistics(self) -> dict[str, Any]:
         """Counters of all parts."""
-        return {
-            "publisher": self._out.statistics(),
-            "channels": self._in.statistics(),
+        parts = {"publisher": self._out.statistics(), "channels": self._in.statistics()}
+        return parts | self._counters()
+
+    def _counters(self) -> dict[str, int]:
+        ghost_counts = {f"ghosts_{name}": count for name, count in asdict(self._ghosts.statistics).items()}
+        return ghost_counts | {
             "rows_dropped": self.rows_dropped,
             "events_dropped": self._publishing.events_dropped,
             "changes_lost": self._publishing.changes_lost,
-            "ticks_over_budget": self._meter.over_budget,
+            "frames_oversized": self._publishing.frames_oversized,
             "ticks_skipped": self._meter.skipped,
         }
 

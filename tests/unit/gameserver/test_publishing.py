@@ -1,6 +1,5 @@
-from collections.abc import Iterable
-
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +8,7 @@ from gameserver.columns import Columns
 from gameserver.publishing import Publishing, motion_frames, sort_key
 from world import frames, grid
 from world.channels.publisher import CellPublisher
-from world.limits import CHANGES_PER_TICK
+from world.limits import AREA_EVENT_BYTES, CHANGES_PER_TICK, PROPERTY_BYTES, STATE_FRAME_BYTES
 
 NOW = 1_700_000_000_000
 
@@ -50,10 +49,6 @@ class Stage:
 
     def snapshot(self, cell: int) -> list[frames.Slice]:
         return [frames.read_slice(piece) for piece in self.publishing.snapshot(cell, NOW)]
-
-
-def entities(rows: Iterable[int]) -> list[int]:
-    return list(rows)
 
 
 @settings(max_examples=60)
@@ -177,3 +172,29 @@ def test_beyond_the_bound_a_change_costs_a_sequence_so_that_observers_take_a_sna
     assert stage.publishing.changes_lost == 1
     assert stage.core.frames_after(0, 1, 0.0) == []
     assert stage.publishing._room == CHANGES_PER_TICK
+
+
+def test_who_goes_and_comes_back_without_a_group_in_one_tick_is_published_without_it() -> None:
+    stage = Stage()
+    stage.add(1, 10.0, 10.0)
+    stage.flush(1)
+    stage.publishing.set_property(1, 1, 1, b"[1]")
+    stage.publishing.leave(1, frames.DESPAWNED)
+    stage.columns.remove(1)
+    stage.add(1, 10.0, 10.0, epoch=2)
+    (piece,) = stage.flush(1)
+    assert list(piece.properties) == []
+
+
+def test_a_frame_beyond_the_bound_is_not_sent_and_its_sequence_is_spent() -> None:
+    stage = Stage()
+    stage.add(1, 10.0, 10.0)
+    stage.flush(1)
+    for _ in range(STATE_FRAME_BYTES // AREA_EVENT_BYTES + 1):
+        stage.publishing.event(1, b"x" * AREA_EVENT_BYTES)
+    assert stage.flush() == []
+    assert (stage.publishing.frames_oversized, int(stage.core.sequences[0])) == (1, 2)
+    with pytest.raises(ValueError, match="bytes"):
+        stage.publishing.event(1, b"x" * (AREA_EVENT_BYTES + 1))
+    with pytest.raises(ValueError, match="bytes"):
+        stage.publishing.set_property(1, 0, 9, b"x" * (PROPERTY_BYTES + 1))
