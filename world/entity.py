@@ -164,6 +164,8 @@ class Entity:
 
     def stored(self) -> dict[str, Any]:
         """What a document says of it: only what differs from the defaults."""
+        if not self.extra and self.values == self.TABLE.defaults:
+            return {}  # most of a region is as the seed made it
         defaults = self.TABLE.defaults
         changed = {n: v for n, v in self.values.items() if v != defaults[n]}
         return {**changed, **self.extra} if self.extra else changed

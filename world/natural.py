@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from world.grid import REGIONS
 from world.ids import natural_id
 from world.kinds import BUSH, ROCK, TREE
-from world.limits import REGION_M
+from world.limits import NATURAL_REGIONS_CACHED, REGION_M
 from world.terrain import (
     FOREST,
     GRASS,
@@ -72,7 +72,7 @@ _COLUMN = np.tile(np.arange(SIDE, dtype=np.int64), SIDE)
 _ROW = np.repeat(np.arange(SIDE, dtype=np.int64), SIDE)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=NATURAL_REGIONS_CACHED)
 def natural(seed: int, rx: int, ry: int) -> tuple[Natural, ...]:
     """A region's natural contents. Raises ValueError outside the world."""
     tiles = ground(seed, rx, ry)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from world.content import content
 from world.grid import REGIONS
-from world.limits import REGION_M, WORLD_M
+from world.limits import NOISE_STEPS_CACHED, REGION_M, SEEDS_CACHED, WORLD_M
 
 TILE_M = 4
 REGION_TILES = REGION_M // TILE_M  # 64
@@ -80,7 +80,7 @@ def _corners(salt: int, xs: Ints, ys: Ints) -> Ints:
     return (mix(packed ^ np.uint64(salt)) >> np.uint64(52)).astype(np.int64)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=NOISE_STEPS_CACHED)
 def _steps(first: int, period: int) -> tuple[Ints, Ints, Ints]:
     """Along one side of a region that starts at tile ``first``: lattice indices needed, each tile's place among
     them, and its smoothed weight 0..4096 toward the next one."""
@@ -214,7 +214,7 @@ class Terrain:
         return result
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=SEEDS_CACHED)
 def terrain(seed: int) -> Terrain:
     return Terrain(seed)
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from world.limits import CONTENTS_CACHED
+
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern="^[a-z_]+$")]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 Color = Annotated[str, msgspec.Meta(pattern="^#[0-9a-f]{6}$")]
@@ -90,7 +92,7 @@ def _cross_check(content: Content) -> None:
             raise ValueError(f"a {what} is declared twice")
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=CONTENTS_CACHED)
 def content() -> Content:
     """The shipped content."""
     folder = files(__name__)
