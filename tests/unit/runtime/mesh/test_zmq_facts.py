@@ -276,15 +276,20 @@ def test_a_hung_loop_is_noticed_though_zmtp_answers(context: zmq.Context[Socket]
 
 def test_a_dealer_delivers_to_whoever_listens_at_the_address_now(context: zmq.Context[Socket]) -> None:
     old, endpoint = bound(context, zmq.ROUTER)
-    old.close(0)
     dealer = context.socket(zmq.DEALER)
-    dealer.set(zmq.RECONNECT_IVL, 20)
+    dealer.set(zmq.RECONNECT_IVL, 500)
+    events = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
     dealer.connect(endpoint)
+    dealer.send(b"hello")
+    assert old.recv_multipart()[1] == b"hello"
+    old.close(0)
+    assert events.poll(5_000)
     dealer.send(b"meant for the old one")
     new = context.socket(zmq.ROUTER)
     _bind_again(new, endpoint)
     assert new.poll(5_000)
     assert new.recv_multipart()[1] == b"meant for the old one"
+    dealer.disable_monitor()
 
 
 def test_what_was_meant_for_the_old_incarnation_is_refused_by_the_new() -> None:
