@@ -23,6 +23,7 @@ from world.limits import (
     BOT_RECONNECT_MS,
     BOT_SAY_EVERY_S,
     BOT_WATCHED_M,
+    VELOCITY_CHANGE_M_PER_S,
 )
 
 _WORDS = ("hello", "nice trees here", "anyone seen berries?", "over here", "wood, wood, wood", "what a view")
@@ -148,10 +149,12 @@ class Bot:
         self.x += self._velocity[0] * elapsed_s
         self.y += self._velocity[1] * elapsed_s
         self._choose(now_s)
-        self._velocity = self._steer()
+        before, self._velocity = self._velocity, self._steer()
         number = self.client.move(self.x, self.y, *self._velocity)
+        turned = math.hypot(self._velocity[0] - before[0], self._velocity[1] - before[1]) > VELOCITY_CHANGE_M_PER_S
         if self._worker.measuring:
             self._worker.tally.inputs += 1
+        if self._worker.measuring and turned:
             self._worker.inputs.sent(self.client.avatar, number, now_s * 1_000, self._watched())
         if self._observes:
             self._count_others(now_s)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Response
+from websockets.protocol import OPEN
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
@@ -127,18 +128,23 @@ class Socket(asyncio.Protocol):
         self._end(ABNORMAL, str(error or ""))
 
     # -- for the client -----------------------------------------------------------
+    @property
+    def _may_send(self) -> bool:
+        """After a close frame, ours or theirs, nothing may follow: what comes too late is dropped."""
+        return self._upgraded and not self._ended and self._protocol.state is OPEN
+
     def send_text(self, payload: bytes) -> None:
-        if not self._ended:
+        if self._may_send:
             self._protocol.send_text(payload)
             self._flush()
 
     def send_binary(self, payload: bytes) -> None:
-        if not self._ended:
+        if self._may_send:
             self._protocol.send_binary(payload)
             self._flush()
 
     def close(self, code: int = 1000) -> None:
-        if not self._ended and self._upgraded:
+        if self._may_send:
             self._protocol.send_close(code)
             self._flush()
 
@@ -172,7 +178,7 @@ class Socket(asyncio.Protocol):
             self._receiver.binary(payload)
         elif opcode == TEXT:
             self._receiver.text(payload)
-        elif opcode == PING and not self._ended:
+        elif opcode == PING and self._may_send:
             self._protocol.send_pong(payload)
             self._flush()
         elif opcode == CLOSE:

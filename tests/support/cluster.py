@@ -100,6 +100,9 @@ class Cluster:
     def gateways(self) -> list[str]:
         return list(self.document()["urls"]["gateways"])
 
+    def signal(self, node_id: str, number: signal.Signals) -> None:
+        os.kill(self.pid(node_id), number)
+
     def kill(self, node_id: str) -> int:
         """SIGKILL one process; the pid it had."""
         pid = self.pid(node_id)

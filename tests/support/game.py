@@ -43,6 +43,7 @@ from world.messages import (
 )
 from world.natural import natural
 from world.terrain import spawn
+from world.unit_document import Head
 
 SEED = 1
 GATEWAY = NodeId("gw1")
@@ -60,6 +61,33 @@ class Server:
     failure: BaseException | None = None
 
 
+class Fences:
+    """Watches every write that lands: invariant 1, at most one writer per (unit, epoch), and no version twice."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.broken: list[str] = []
+        self._heads: dict[str, Head] = {}
+        self._put = store.table.put
+        store.table.put = self.put  # type: ignore[method-assign]
+
+    def put(self, key: str, value: bytes) -> int:
+        if key.startswith(("avatar:", "region:")):
+            self._check(key, Head.parse(value))
+        return self._put(key, value)
+
+    def _check(self, key: str, head: Head) -> None:
+        last = self._heads.get(key)
+        self._heads[key] = head
+        if last is None:
+            return
+        if head.version != last.version + 1:
+            self.broken.append(f"{key}: version {last.version} followed by {head.version}")
+        released = not head.owner and head.epoch == last.epoch
+        same = (head.owner, head.generation, head.epoch) == (last.owner, last.generation, last.epoch)
+        if not (same or released or head.epoch == last.epoch + 1):
+            self.broken.append(f"{key}: {last.owner}:{last.generation} at {last.epoch} followed by {head}")
+
+
 class Game:
     """Servers gs1…, one gateway; everything ends with the ``async with``."""
 
@@ -67,6 +95,7 @@ class Game:
         self.rng = random.Random(seed)
         self.network = FakeNetwork(random.Random(seed + 1))
         self.store = MemoryStore(store_faults)
+        self.fences = Fences(self.store)
         self.servers: dict[str, Server] = {}
         self.players: dict[int, Player] = {}
         self.failures: list[BaseException] = []
@@ -291,6 +320,14 @@ class Player:
     def seen(self, n: int) -> None:
         assert self.attached is not None
         self.mesh.send(NodeId(self.server), EventsSeen(self.avatar, self.session, self.attached.stream, n))
+
+
+def around(count: int) -> list[tuple[int, float, float]]:
+    """(entity, x, y) of the natural entities nearest to the spawn."""
+    x, y = spawn(SEED)
+    rows = natural(SEED, int(x // REGION_M), int(y // REGION_M))
+    near = sorted(rows, key=lambda r: (r[2] - x) ** 2 + (r[3] - y) ** 2)
+    return [(entity, at_x, at_y) for entity, _, at_x, at_y in near[:count]]
 
 
 def nearest(kind: int = TREE, to: tuple[float, float] | None = None) -> tuple[int, float, float]:

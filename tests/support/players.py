@@ -61,11 +61,12 @@ class Player:
 
     async def nearest(self, radius_m: float = 100.0) -> tuple[int, float, float]:
         """(entity, x, y) of the nearest thing that grows and can be walked to straight."""
-        found = await eventually(lambda: self._nearest(radius_m), 10, "something grows nearby")
+        found = await eventually(lambda: self.reachable(radius_m), 10, "something grows nearby")
         assert found is not None
         return found
 
-    def _nearest(self, radius_m: float) -> tuple[int, float, float] | None:
+    def reachable(self, radius_m: float) -> tuple[int, float, float] | None:
+        """What ``nearest`` waits for, as known now."""
         x, y = self.client.x, self.client.y
         return next((n for n in self.land.nodes(x, y, radius_m) if self.land.clear(x, y, n[1], n[2])), None)
 

@@ -1,0 +1,62 @@
+"""The checker of conservation: what clients were told against what the store holds, item by item.
+
+Regions count what they ever gave (``given``), avatars what they ever got (``gained``); between the two are only
+outbox entries that their receiver has not applied yet.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from world.ids import AVATAR_KIND, avatar_unit, kind_of
+from world.unit_document import UnitDocument
+
+
+@dataclass(slots=True)
+class Told:
+    """What one client was told: ``acknowledged`` items of results, and what unanswered commands may have brought."""
+
+    acknowledged: Counter[str] = field(default_factory=Counter)
+    in_doubt: Counter[str] = field(default_factory=Counter)
+
+
+def read_units(database: Path) -> dict[str, UnitDocument]:
+    """All avatars and regions of a store file that no process has open."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        rows = connection.execute("SELECT key, value FROM documents WHERE key GLOB 'avatar:*' OR key GLOB 'region:*'")
+        return {str(key): UnitDocument.parse(value) for key, value in rows}
+    finally:
+        connection.close()
+
+
+def inventory(units: dict[str, UnitDocument], avatar: int) -> Counter[str]:
+    assert kind_of(avatar) == AVATAR_KIND
+    entity = units[avatar_unit(avatar)].data.entities[str(avatar)]
+    return Counter(entity.get("items", {}))
+
+
+def violations(units: dict[str, UnitDocument], told: dict[int, Told]) -> list[str]:
+    """Sentences about every item lost or duplicated; none: all is conserved."""
+    wrong = []
+    given: Counter[str] = Counter()
+    gained: Counter[str] = Counter()
+    under_way: Counter[str] = Counter()
+    for key, unit in units.items():
+        given.update(unit.data.given)
+        gained.update(unit.data.gained)
+        for entry in unit.outbox.entries:
+            floor, above = units[entry.to].received.get(key, (0, [])) if entry.to in units else (0, [])
+            if entry.n > floor and entry.n not in above:
+                under_way.update(entry.items)
+    if given != gained + under_way:
+        wrong.append(f"given {dict(given)} is not gained {dict(gained)} + under way {dict(under_way)}")
+    for avatar, heard in told.items():
+        has = inventory(units, avatar)
+        for item in {*has, *heard.acknowledged, *heard.in_doubt}:
+            least, most = heard.acknowledged[item], heard.acknowledged[item] + heard.in_doubt[item]
+            if not least <= has[item] <= most:
+                wrong.append(f"avatar {avatar} has {has[item]} {item}: acknowledged {least}, at most {most}")
+    return wrong
