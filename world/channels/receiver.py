@@ -15,11 +15,20 @@ Every channel has its own deadlines, so that a silent publisher delays nobody el
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple
 
 from world import frames
+from world.channels.channel import Channel, Publisher, ReceiverStatistics, State
+from world.channels.effects import (
+    Apply,
+    AskRepair,
+    AskSnapshot,
+    Effect,
+    Forget,
+    Hide,
+    Reconnect,
+    Subscribe,
+    Unsubscribe,
+)
 from world.limits import (
     CELL_LEAVE_MS,
     JOIN_BUFFER_FRAMES,
@@ -31,116 +40,26 @@ from world.limits import (
     STALE_AFTER_MS,
 )
 
+__all__ = [
+    "Apply",
+    "AskRepair",
+    "AskSnapshot",
+    "CellReceiver",
+    "Effect",
+    "Forget",
+    "Hashes",
+    "Hide",
+    "Reconnect",
+    "Subscribe",
+    "Unsubscribe",
+]
+
 EMPTY_DIGESTS = 2  # a cell absent from this many full digests in a row is empty
 UNEQUAL_DIGESTS = 2  # hashes unequal this often in a row, at equal sequence: the state diverged
 
 
-class Subscribe(NamedTuple):
-    publisher: int
-    cell: int
-
-
-class Unsubscribe(NamedTuple):
-    publisher: int
-    cell: int
-
-
-class AskSnapshot(NamedTuple):
-    publisher: int
-    cell: int
-
-
-class AskRepair(NamedTuple):
-    publisher: int
-    cell: int
-    after: int
-
-
-class Reconnect(NamedTuple):
-    publisher: int
-
-
-class Apply(NamedTuple):
-    publisher: int
-    cell: int
-    body: bytes
-    snapshot: bool
-
-
-class Forget(NamedTuple):
-    """All that was delivered of this channel is void."""
-
-    publisher: int
-    cell: int
-
-
-class Hide(NamedTuple):
-    """The publisher was silent or dead for PUBLISHER_HIDE_MS; a Forget for each of its channels follows."""
-
-    publisher: int
-
-
-Effect = Subscribe | Unsubscribe | AskSnapshot | AskRepair | Reconnect | Apply | Forget | Hide
 # (publisher, cell) -> (count, hash) of what was applied of it
 Hashes = Callable[[int, int], tuple[int, int]]
-
-
-class State(Enum):
-    WAITING = 1
-    ASKED = 2
-    LIVE = 3
-
-
-@dataclass(slots=True)
-class Channel:
-    """One cell of one publisher."""
-
-    state: State = State.WAITING
-    applied: int = 0  # sequence of the last frame or snapshot delivered
-    applied_world_ms: int = 0
-    known: int = 0  # highest sequence a frame or digest showed
-    holds: bool = False  # something was delivered and not yet forgotten
-    buffer: dict[int, bytes] = field(default_factory=dict)
-    deadline: float = 0.0  # when the current wait ends
-    asks: int = 0
-    resync: bool = False  # LIVE, and a snapshot is under way because hashes differed
-    behind_since: float | None = None
-    repairing: bool = False
-    strikes: int = 0  # times behind in a row without a frame delivered through the subscription
-    absent: int = 0
-    unequal: int = 0
-
-
-@dataclass(slots=True)
-class Publisher:
-    """One publisher as this subscriber knows it."""
-
-    generation: int
-    heard_ms: float  # own time of the last digest, or of its appearance
-    alive: bool = True
-    reconnected_ms: float = 0.0
-    digest_world_ms: int = 0
-    hidden: bool = False
-    channels: dict[int, Channel] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class ReceiverStatistics:
-    """Counters since the start."""
-
-    applied: int = 0
-    snapshots: int = 0
-    duplicates: int = 0
-    dropped_dead: int = 0  # frames and digests of dead or older generations
-    gaps: int = 0
-    repairs_asked: int = 0
-    repaired: int = 0
-    snapshots_asked: int = 0
-    resubscribed: int = 0
-    diverged: int = 0
-    overflows: int = 0  # buffers that held JOIN_BUFFER_FRAMES
-    reconnects: int = 0
-    hidden: int = 0
 
 
 class CellReceiver:
@@ -353,14 +272,16 @@ class CellReceiver:
         if digest.world_ms < publisher.digest_world_ms:
             return effects  # overtaken by a later one
         publisher.digest_world_ms = digest.world_ms
-        named = set()
+        compare = self.compare_hashes and hashes is not None
         for cell, _zero, sequence, count, value in digest.rows.tolist():
-            named.add(cell)
             channel = publisher.channels.get(cell)
-            if channel is not None:
+            if channel is None:
+                continue
+            channel.absent = 0
+            if compare or sequence != channel.applied or channel.state is not State.LIVE:  # else in step: nearly all
                 effects += self._row(number, cell, channel, sequence, (count, value), now_ms, hashes)
         if digest.full:
-            effects += self._absences(number, publisher, named, digest.world_ms)
+            effects += self._absences(number, publisher, set(digest.rows["cell"].tolist()), digest.world_ms)
         return effects
 
     def _row(
@@ -373,7 +294,6 @@ class CellReceiver:
         now_ms: float,
         hashes: Hashes | None,
     ) -> list[Effect]:
-        channel.absent = 0
         channel.known = max(channel.known, sequence)
         if channel.state is State.WAITING:
             if content[0]:
@@ -428,7 +348,8 @@ class CellReceiver:
                 effects += self._silence(number, publisher, now_ms)
             if publisher.alive and not publisher.hidden:
                 for cell, channel in publisher.channels.items():
-                    effects += self._due(number, cell, channel, now_ms)
+                    if channel.state is not State.LIVE or channel.behind_since is not None or channel.resync:
+                        effects += self._due(number, cell, channel, now_ms)
         return effects
 
     def _leave(self, now_ms: float) -> list[Effect]:
