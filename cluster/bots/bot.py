@@ -242,14 +242,14 @@ class Bot:
     def _slice(self, piece: bytes) -> None:
         """Every bot reads its own record (was it corrected?) and learns where things grow; observers read all."""
         kind = piece[0]
-        if kind == SNAPSHOT:
-            self._worker.land.learn(piece)
-        if kind not in (SLICE, SNAPSHOT) or not (self._observes or self._me in piece):
+        if kind not in (SLICE, SNAPSHOT) or not (self._observes or kind == SNAPSHOT or self._me in piece):
             return
         rows = motions(piece)
         if rows is None:
             return
         self._check_own(rows)
+        if self._observes or kind == SNAPSHOT:
+            self._worker.land.learn(rows)
         if self._observes:
             self._observe(rows, kind == SLICE)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster.bots.client import ClientError
 from world.frames import BLOCK, BLOCK_MOTION, HEAD, MOTION, Records
-from world.ids import AVATAR_KIND, ENTITY_ID_LIMIT, KIND_SHIFT
+from world.ids import AVATAR_KIND, KIND_SHIFT
 from world.limits import BOT_HTTP_S
 
 _GRID_M = 16.0
@@ -92,9 +92,9 @@ class Land:
         return x, y
 
     # -- what grows
-    def learn(self, snapshot: bytes) -> None:
-        """Remember what does not walk in a snapshot slice."""
-        for entity, x, y in standing(snapshot):
+    def learn(self, rows: Records) -> None:
+        """Remember what of these motion records does not walk."""
+        for entity, x, y in standing(rows):
             self._nodes.setdefault((int(x // _GRID_M), int(y // _GRID_M)), {})[entity] = (x, y)
 
     def forget(self, entity: int, x: float, y: float) -> None:
@@ -123,10 +123,7 @@ def motions(piece: bytes) -> Records | None:
     return None
 
 
-def standing(snapshot: bytes) -> Iterable[tuple[int, float, float]]:
-    rows = motions(snapshot)
-    if rows is None:
-        return []
-    kinds = rows["entity"] >> np.uint64(KIND_SHIFT)
-    kept = rows[(kinds != AVATAR_KIND) & (rows["entity"] < ENTITY_ID_LIMIT)]
+def standing(rows: Records) -> Iterable[tuple[int, float, float]]:
+    """(entity, x, y) of all that are no avatars."""
+    kept = rows[rows["entity"] >> np.uint64(KIND_SHIFT) != AVATAR_KIND]
     return zip(kept["entity"].tolist(), kept["x"].tolist(), kept["y"].tolist(), strict=True)

@@ -32,9 +32,8 @@ class Player:
     def _binary(self, payload: bytes) -> None:
         if payload[0] not in (frames.SLICE, frames.SNAPSHOT):
             return
-        if payload[0] == frames.SNAPSHOT:
-            self.land.learn(payload)
         piece = frames.read_slice(payload)
+        self.land.learn(piece.motion)
         for row in piece.motion:
             self.seen[int(row["entity"])] = (float(row["x"]), float(row["y"]), piece.head.publisher)
         for event in piece.events:

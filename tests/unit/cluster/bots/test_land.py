@@ -71,9 +71,11 @@ def test_places_can_be_walked_to_straight() -> None:
 def test_what_stands_is_learned_and_found_nearest_first() -> None:
     tree, rock = entity_id(2, 7), entity_id(3, 8)
     piece = snapshot((tree, 105.0, 100.0), (entity_id(AVATAR_KIND, 1), 101.0, 100.0), (rock, 102.0, 100.0))
-    assert list(standing(piece)) == [(tree, 105.0, 100.0), (rock, 102.0, 100.0)]
+    rows = motions(piece)
+    assert rows is not None
+    assert list(standing(rows)) == [(tree, 105.0, 100.0), (rock, 102.0, 100.0)]
     land = dry_land()
-    land.learn(piece)
+    land.learn(rows)
     assert [node[0] for node in land.nodes(100, 100, 20)] == [rock, tree]
     land.forget(rock, 102.0, 100.0)
     assert [node[0] for node in land.nodes(100, 100, 20)] == [tree]
