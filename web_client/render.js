@@ -17,6 +17,7 @@ const ZOOM = { least: 9, most: 46, first: 24 }; // pixels per metre
 const FOLLOW_MS = 110; // time constant of the camera
 const JUMP_M = 40; // further, the camera does not travel
 const HIDE_NEAR_M = 5; // things before one's own figure turn to glass
+const BATCH_TEXTURES = 4; // sampled per pixel in one draw call: 16 cost a software GPU more than more draw calls do
 const FLUSH_MS = 50; // longest frame that motion is smoothed over
 
 /** @typedef {import("./world.js").Entity} Entity */
@@ -58,7 +59,10 @@ export class Scene {
   static async open(host, ground, worldInfo) {
     const app = new Application();
     const resolution = Math.min(window.devicePixelRatio || 1, 2);
-    await app.init({ resizeTo: host, background: 0x6f9a55, antialias: true, resolution, autoDensity: true, preference: "webgl", autoStart: false });
+    // no multisampling: everything is drawn from smooth textures, and a weak or software GPU pays dearly for it
+    await app.init({ resizeTo: host, background: 0x6f9a55, antialias: false, resolution, autoDensity: true, preference: "webgl", autoStart: false });
+    const { limits } = /** @type {import("pixi.js").WebGLRenderer} */ (app.renderer);
+    limits.maxBatchableTextures = Math.min(limits.maxBatchableTextures, BATCH_TEXTURES);
     host.appendChild(app.canvas);
     return new Scene(app, ground, worldInfo);
   }
