@@ -18,7 +18,6 @@ STATUS = {
     "login_unavailable": 503,
     "store_unavailable": 503,
     "too_many_observers": 503,
-    "web_client_missing": 503,
 }
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
