@@ -42,5 +42,5 @@ def check_list(kind: str, after: str, limit: int) -> None:
 def check_counter(key: str, delta: int, initial: int) -> None:
     """Counters only rise. Raises TooLarge."""
     check_key(key)
-    if not 0 <= delta <= 0xFFFFFFFF or not 0 <= initial <= limits.STORE_COUNTER_LIMIT:
+    if not 0 <= delta <= 0xFFFFFFFF or not 0 <= initial <= limits.STORE_COUNTER_STEPS:
         raise TooLarge(f"counter {key!r}: delta {delta}, initial {initial}")

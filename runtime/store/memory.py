@@ -111,8 +111,8 @@ class Table:
 
     def counter(self, key: str, delta: int, initial: int) -> int:
         value = self.counters[key] + delta if key in self.counters else initial
-        if value > limits.STORE_COUNTER_LIMIT:
-            raise TooLarge(f"counter {key!r} would pass {limits.STORE_COUNTER_LIMIT}")
+        if value > limits.STORE_COUNTER_STEPS:
+            raise TooLarge(f"counter {key!r} would pass {limits.STORE_COUNTER_STEPS}")
         self.counters[key] = value
         return value
 

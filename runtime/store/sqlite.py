@@ -63,7 +63,7 @@ class SqliteStore:
         self._open_early = 0  # the latest group in which a write was acknowledged before its commit
         self._settled_group = 0
         self._settled = asyncio.Event()
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._failure: asyncio.Future[None] = self._loop.create_future()
 
     # -- the Store protocol --------------------------------------------------------------------------------------------
@@ -118,9 +118,15 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Commit everything accepted, move the log into the file, release the lock. May be called again."""
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+            return
+        self._closing = self._loop.create_future()
+        await self._reads.stop()
+        await self._writes.stop()
+        self._opened.unlock()
+        self._settled.set()
+        self._closing.set_result(None)
 
     # -- beside the protocol -------------------------------------------------------------------------------------------
     async def failed(self) -> None:
@@ -177,12 +183,6 @@ class SqliteStore:
     def _check_open(self) -> None:
         if self._closing is not None or self._failure.done():
             raise Unavailable("the store is closed" if self._closing is not None else "the store has failed")
-
-    async def _close(self) -> None:
-        await self._reads.stop()
-        await self._writes.stop()
-        self._opened.unlock()
-        self._settled.set()
 
     def _from_writer(self, event: str, *details: Any) -> None:
         """On the writing thread: one callback to the loop per group."""

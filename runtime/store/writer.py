@@ -234,10 +234,10 @@ class Writer:
         return CasMismatch(write.key) if present else NotFound(write.key)
 
     def _count(self, write: Write) -> int | StoreError:
-        bindings = (write.key, write.second, write.first, limits.STORE_COUNTER_LIMIT)
+        bindings = (write.key, write.second, write.first, limits.STORE_COUNTER_STEPS)
         rows: list[Any] = self._connection.execute(_COUNT, bindings).fetchall()
         if not rows:
-            return TooLarge(f"counter {write.key!r} would pass {limits.STORE_COUNTER_LIMIT}")
+            return TooLarge(f"counter {write.key!r} would pass {limits.STORE_COUNTER_STEPS}")
         return int(rows[0][0])
 
     def _raise_generation(self, write: Write) -> None:
