@@ -100,7 +100,7 @@ SRV_RENEW_MS: Final = 1_000
 OWNED_SHARDS: Final = 8
 MOTION_DOCUMENT_MS: Final = 500
 WRITE_BEHIND_MS: Final = 250
-GROUP_COMMIT_MS: Final = 5  # a group commits when nothing more is queued (waiting for more only cost latency), at the latest now
+GROUP_COMMIT_MS: Final = 5  # a group commits once nothing more is queued (to linger only cost latency), or after this
 GROUP_COMMIT_WRITES: Final = 512
 STORE_QUEUE_WRITES: Final = 8_192  # beyond it the store answers Temporary
 STORE_QUEUE_BYTES: Final = 64 << 20  # of keys and values queued; beyond it the store answers Temporary
@@ -197,11 +197,11 @@ ATTACH_REDIRECTS: Final = 4  # ``moved`` answers followed at once, then with ATT
 BUSY_RETRY_MS: Final = 100
 COMMAND_CALL_MS: Final = 6_000  # one attempt at the owner; the command itself is kept until its result
 COMMAND_RETRY_MS: Final = 250
-EARLY_EVENTS_MESSAGES: Final = 64  # event messages that overtook their ``attached``; overflow: the oldest is asked again
+EARLY_EVENTS_MESSAGES: Final = 64  # that overtook their ``attached``; overflow: the oldest is asked again
 INPUT_ROWS_KEPT: Final = 256  # per client, newest kept
 EVENT_TAIL_CHECK_MS: Final = 5_000  # a lost last event is asked for this long after
 OPEN_SESSION_MS: Final = 5_000
-MIRROR_OVERFLOW_BYTES: Final = 4 * MIRROR_DELTA_BYTES  # per (publisher, cell); beyond it deltas are dropped for newcomers
+MIRROR_OVERFLOW_BYTES: Final = 4 * MIRROR_DELTA_BYTES  # per (publisher, cell); beyond it newcomers wait
 MIRROR_REFRESHES_IN_FLIGHT: Final = 16
 KEYS_REFRESH_MS: Final = 1_000  # an unknown signing key is asked for at most this often
 PUBLIC_KEYS: Final = 1_000
@@ -246,7 +246,7 @@ RESTART_BACKOFF_CAP_MS: Final = 8_000
 LOG_FILE_BYTES: Final = 10 << 20
 LOG_FILES: Final = 3
 
-# -- bots ----------------------------------------------------------------------------------------------------------------
+# -- bots ------------------------------------------------------------------------------------------
 BOT_MOVE_MS: Final = 200  # five inputs a second
 BOT_LOGINS_PER_S: Final = 20  # unless --rate says otherwise
 BOT_HTTP_S: Final = 10
