@@ -16,7 +16,7 @@ from world.limits import (
     CLIENT_CLOSE_MS,
     HANDSHAKE_MS,
     HTTP_HEADER_BYTES,
-    HTTP_PIPELINED,
+    HTTP_PIPELINED_REQUESTS,
     HTTP_REQUEST_MS,
     HTTP_STALL_MS,
 )
@@ -66,7 +66,7 @@ class CappedHttpProtocol(HttpToolsProtocol):
             super().data_received(piece)
             if self._in_headers and self._header_bytes > HTTP_HEADER_BYTES:
                 self._refuse(431, "header_too_large")
-            elif len(self.pipeline) > HTTP_PIPELINED:
+            elif len(self.pipeline) > HTTP_PIPELINED_REQUESTS:
                 self._refuse(431, "too_many_requests_at_once")
 
     def on_message_begin(self) -> None:

@@ -8,7 +8,7 @@ import orjson
 from runtime.mesh.api import Mesh, MeshError
 from world.clock import Clock
 from world.ids import NodeId
-from world.limits import OBSERVE_MS, OBSERVERS_PER_GATEWAY
+from world.limits import OBSERVE_MS, OBSERVER_PICTURES, OBSERVERS_PER_GATEWAY
 from world.messages import AskObserve, Json, Observed
 
 
@@ -33,7 +33,7 @@ class ObserveHub:
         TooManyObservers."""
         if len(self._observers) >= OBSERVERS_PER_GATEWAY:
             raise TooManyObservers
-        queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)  # full: the older picture is replaced
+        queue: asyncio.Queue[bytes] = asyncio.Queue(OBSERVER_PICTURES)  # full: the older picture is replaced
         self._observers.add(queue)
         self._watched.set()
         return self._follow(queue)

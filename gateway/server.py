@@ -14,7 +14,7 @@ from gateway.headers import capped_http
 from gateway.origins import Origins
 from gateway.websocket import game_socket
 from runtime.service import StartRefused
-from world.limits import CLIENT_CLOSE_MS, HTTP_BACKLOG
+from world.limits import CLIENT_CLOSE_MS, HTTP_BACKLOG_CONNECTIONS
 
 
 class QuietServer(Server):
@@ -58,7 +58,7 @@ def build_server(gateway: Gateway, app: ASGIApp, origins: Origins) -> QuietServe
         server_header=False,
         access_log=False,
         log_config=None,
-        backlog=HTTP_BACKLOG,
+        backlog=HTTP_BACKLOG_CONNECTIONS,
         timeout_graceful_shutdown=max(1, CLIENT_CLOSE_MS // 1_000),
     )
     return QuietServer(config)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from world.limits import CELL_M, REGION_M, SUBCELL_M, WORLD_M
+from world.limits import CELL_M, REGION_M, SIGHT_CACHE_SUBCELLS, SUBCELL_M, WORLD_M
 
 CELLS = WORLD_M // CELL_M  # per side: 64
 SUBCELLS = WORLD_M // SUBCELL_M  # per side: 256
@@ -73,7 +73,7 @@ def cells_of_region(x: int, y: int) -> list[int]:
     return [(y * n + j) * CELLS + x * n + i for j in range(n) for i in range(n)]
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=SIGHT_CACHE_SUBCELLS)
 def subcells_in_sight(centre_subcell: int, radius_m: float) -> frozenset[int]:
     """All sub-cells that a circle of this radius around *any* point of the centre sub-cell can touch.
 
@@ -82,12 +82,12 @@ def subcells_in_sight(centre_subcell: int, radius_m: float) -> frozenset[int]:
     return frozenset(_touching(centre_subcell, radius_m, SUBCELLS, SUBCELL_M))
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=SIGHT_CACHE_SUBCELLS)
 def cells_in_sight(centre_subcell: int, radius_m: float) -> frozenset[int]:
     return frozenset(cell_of_subcell(s) for s in subcells_in_sight(centre_subcell, radius_m))
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=SIGHT_CACHE_SUBCELLS)
 def regions_in_sight(centre_subcell: int, radius_m: float) -> frozenset[tuple[int, int]]:
     return frozenset(region_of_cell(c) for c in cells_in_sight(centre_subcell, radius_m))
 

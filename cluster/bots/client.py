@@ -140,7 +140,7 @@ class Client:
         self.close_code = 0
         try:
             async with asyncio.timeout(BOT_CONNECT_S):
-                await open_socket(self.gateways[0], self)
+                await self._open(self.gateways[0])
                 await self._attached
         except TimeoutError as error:
             self._give_up()
@@ -153,6 +153,10 @@ class Client:
             raise ClientError("connect", f"{self.gateways[0]}: {error!r}") from error
         for _number, message in sorted(self._unanswered.items()):
             self.raw_text(message)
+
+    async def _open(self, url: str) -> None:
+        """A socket to this gateway; ``opening`` is told of it. Tests put another network under the client here."""
+        await open_socket(url, self)
 
     def _forget_session(self) -> None:
         """A new session never sends old commands again: their outcome stays unknown."""

@@ -17,7 +17,14 @@ from cluster.bots.bot import Bot, Worker
 from cluster.bots.client import ClientError, gateways_of
 from cluster.bots.land import Land
 from cluster.bots.measure import Inputs, Tally
-from world.limits import BOT_HTTP_S, BOT_LEASH_M, BOT_OBSERVERS_PER_WORKER, BOT_REPORT_MS, BOT_STOP_S
+from world.limits import (
+    BOT_HTTP_CONNECTIONS,
+    BOT_HTTP_S,
+    BOT_LEASH_M,
+    BOT_OBSERVERS_PER_WORKER,
+    BOT_REPORT_MS,
+    BOT_STOP_S,
+)
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -33,7 +40,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 async def work(job: Job) -> None:
-    limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
+    limits = httpx.Limits(max_connections=BOT_HTTP_CONNECTIONS, max_keepalive_connections=BOT_HTTP_CONNECTIONS)
     async with httpx.AsyncClient(limits=limits, timeout=BOT_HTTP_S) as http:
         tally = Tally()
         try:

@@ -15,7 +15,7 @@ from gateway.pages import content_security_policy
 from runtime.mesh.api import DeadlineExceeded, Refused
 from tests.support.aio import run
 from tests.unit.gateway.live import Live, live
-from world.limits import HTTP_BODY_BYTES, HTTP_PIPELINED
+from world.limits import HTTP_BODY_BYTES, HTTP_PIPELINED_REQUESTS
 from world.messages import AskObserve, Granted, LoginGuest, LoginRefresh, Logout, Member, Observed, Ok
 
 GRANTED = Granted("access", "refresh", 7, "Ana", 900)
@@ -236,7 +236,7 @@ def test_pipelined_requests_are_bounded() -> None:
     async def play() -> None:
         async with live() as gate:
             reader, writer = await gate.raw()
-            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * (HTTP_PIPELINED * 20))
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * (HTTP_PIPELINED_REQUESTS * 20))
             async with asyncio.timeout(5):
                 await reader.read(-1)
             assert gate.counter("http_refused", reason="too_many_requests_at_once") == 1
