@@ -19,6 +19,7 @@ from gameserver.server import GameServer
 from runtime.mesh.api import Mesh, MeshError, Sender
 from runtime.mesh.fake import FakeNetwork
 from runtime.service import Service
+from runtime.store.api import Store, Unavailable
 from runtime.store.memory import Faults as StoreFaults
 from runtime.store.memory import MemoryStore
 from world.frames import MOVE_ROW
@@ -59,6 +60,19 @@ class Server:
     game: GameServer
     task: asyncio.Task[None]
     failure: BaseException | None = None
+
+
+class Cable(MemoryStore):
+    """One server's own way to the store, which can be cut."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__()
+        self.table = store.table
+        self.cut = False
+
+    def _check_away(self) -> None:
+        if self.cut:
+            raise Unavailable("the cable is cut")
 
 
 class Fences:
@@ -130,8 +144,8 @@ class Game:
         mesh.update_me(status="ready")
         return mesh
 
-    async def start(self, node: str) -> GameServer:
-        """A game server's process begins."""
+    async def start(self, node: str, store: Store | None = None) -> GameServer:
+        """A game server's process begins; ``store``: its own way to the one store."""
         service = Service.for_test(
             "gameserver", node, rng=random.Random(self.rng.getrandbits(32)), lines=self.lines, **self._settings
         )
@@ -139,7 +153,7 @@ class Game:
 
         async def start(service: Service) -> None:
             mesh = await self.network.mesh("gameserver", node, service=service)
-            ready.set_result(await begin(service, mesh, self.store))
+            ready.set_result(await begin(service, mesh, store or self.store))
 
         async def live() -> None:
             try:
