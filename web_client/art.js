@@ -3,12 +3,14 @@
  * A drawing stands with its foot at (anchorX, anchorY) of its canvas; ART_PX pixels are one metre.
  */
 
+import { piece } from "./atlas.js";
 import { lighten } from "./colors.js";
 import { chance } from "./noise.js";
 
 export const ART_PX = 40;
+export const CLOUD_M = 3; // drawn small, shown large: it is soft anyway
 
-/** @typedef {{canvas: HTMLCanvasElement, anchorX: number, anchorY: number}} Drawing */
+/** @typedef {import("./atlas.js").Drawing} Drawing */
 /** @typedef {CanvasRenderingContext2D} Pen */
 
 /** @param {number} wide metres @param {number} high metres @param {number} foot metres above the lower edge @param {(pen: Pen, s: number) => void} draw */
@@ -244,7 +246,7 @@ const DRAWINGS = {
   boulder: (seed, left) => boulder(seed, left),
   bush: (seed, left) => bush(seed, left),
   shadow: () => glow(3, "rgba(14,26,40,0.5)"),
-  cloud: () => glow(26, "rgba(20,34,60,0.5)", 0.6),
+  cloud: () => glow(CLOUD_M, "rgba(20,34,60,0.5)", 0.6),
   ring: () =>
     drawing(2, 1, 0.5, (pen, s) => {
       pen.strokeStyle = "#fff";
@@ -270,19 +272,22 @@ const DRAWINGS = {
     }),
 };
 
-/** @type {Map<string, Drawing>} */
-const drawn = new Map();
-
-/** @param {string} name @param {number} [seed] @param {number} [left] */
+/** A drawing, in the atlas. @param {string} name @param {number} [seed] @param {number} [left] */
 export function art(name, seed = 0, left = 1) {
-  const key = `${name}:${seed}:${left}`;
-  let found = drawn.get(key);
-  if (!found) {
-    const draw = DRAWINGS[name] ?? /** @type {(seed: number, left: number) => Drawing} */ (DRAWINGS.boulder);
-    found = draw(seed, left);
-    drawn.set(key, found);
+  const draw = DRAWINGS[name] ?? /** @type {(seed: number, left: number) => Drawing} */ (DRAWINGS.boulder);
+  return piece(`${name}:${seed}:${left}`, () => draw(seed, left));
+}
+
+/** Draw the usual ones before the first frame. */
+export function warm() {
+  for (let i = 0; i < 5; i++) art("broadleaf", i);
+  for (let i = 0; i < 3; i++) {
+    art("pine", i);
+    for (const left of [0, 0.5, 1]) art("boulder", i, left);
+    for (let berries = 0; berries <= 4; berries++) art("bush", i, berries);
   }
-  return found;
+  for (const name of ["stump", "shadow", "cloud", "ring", "leaf", "glint"]) art(name);
+  for (const seed of [0, 1]) art("birch", seed);
 }
 
 /** An item's icon for the inventory. @param {string} name @param {string} color @param {number} px */

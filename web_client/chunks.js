@@ -43,7 +43,8 @@ export class Chunks {
     }
     for (const [id, chunk] of this.chunks) {
       if (chunk.sprite) chunk.sprite.alpha = Math.min(1, (now - (chunk.since ||= now)) / FADE_MS);
-      if (this.#far(chunk, view)) this.#drop(id, chunk);
+      if (chunk.sprite) chunk.sprite.visible = !this.#far(chunk, view, 0);
+      if (this.#far(chunk, view, KEEP_M)) this.#drop(id, chunk);
     }
   }
 
@@ -82,12 +83,11 @@ export class Chunks {
     this.layer.addChild(sprite);
   }
 
-  /** @param {Chunk} chunk @param {Box} view */
-  #far(chunk, view) {
-    const [left, top] = [chunk.x * CHUNK_M, chunk.y * CHUNK_M];
-    return (
-      left > view.right + KEEP_M || left + CHUNK_M < view.left - KEEP_M || top > view.bottom + KEEP_M || top + CHUNK_M < view.top - KEEP_M
-    );
+  /** @param {Chunk} chunk @param {Box} view @param {number} beyond metres outside the view */
+  #far(chunk, view, beyond) {
+    const [left, top] = [chunk.x * CHUNK_M - beyond, chunk.y * CHUNK_M - beyond];
+    const size = CHUNK_M + 2 * beyond;
+    return left > view.right || left + size < view.left || top > view.bottom || top + size < view.top;
   }
 
   /** @param {number} id @param {Chunk} chunk */

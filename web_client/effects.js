@@ -1,13 +1,14 @@
 /** Small life: chips and leaves when somebody gathers, numbers that rise, click marks, glints on water, cloud shadows. */
 
-import { art, ART_PX, icon } from "./art.js";
+import { art, ART_PX, CLOUD_M, icon } from "./art.js";
+import { piece } from "./atlas.js";
 import { hash } from "./noise.js";
-import { Sprite, Text, Texture } from "./pixi.js";
+import { Sprite, Text } from "./pixi.js";
 
 const PARTICLES = 240; // more are not begun
 const GLINTS = 26;
-const CLOUDS = 7;
-const CLOUD_FIELD_M = 190; // clouds wrap around in a square of this side
+const CLOUDS = 6;
+const CLOUD_FIELD_M = 150; // clouds wrap around in a square of this side
 const CHIPS = { tree: [0x6aa84f, 0x8bb659, 0x9b6b3f], rock: [0xb9bec6, 0x8f949c, 0xd8dbe0], bush: [0xd9447f, 0x5b9148, 0x76b25e] };
 
 /** @typedef {{sprite: import("pixi.js").Sprite, vx: number, vy: number, z: number, vz: number, spin: number, until: number, life: number}} Particle */
@@ -23,15 +24,15 @@ export class Effects {
     this.risers = [];
     /** @type {{sprite: any, from: number, life: number}[]} */
     this.glints = [];
-    this.mark = new Sprite(Texture.from(art("ring").canvas));
+    this.mark = new Sprite(art("ring").texture);
     this.mark.anchor.set(0.5);
     this.mark.alpha = 0;
     layers.water?.addChild(this.mark);
     this.clouds = Array.from({ length: CLOUDS }, (_, i) => {
-      const cloud = new Sprite(Texture.from(art("cloud").canvas));
+      const cloud = new Sprite(art("cloud").texture);
       cloud.anchor.set(0.5);
       cloud.alpha = 0.3;
-      cloud.scale.set((0.8 + hash(i, 4) * 1.1) / ART_PX, (0.8 + hash(i, 5) * 0.7) / ART_PX);
+      cloud.scale.set((17 + hash(i, 4) * 16) / CLOUD_M / ART_PX, (15 + hash(i, 5) * 10) / CLOUD_M / ART_PX);
       layers.sky?.addChild(cloud);
       return cloud;
     });
@@ -42,7 +43,7 @@ export class Effects {
     const colors = CHIPS[name] ?? CHIPS.rock;
     const high = name === "tree" ? 2.6 : 0.8;
     for (let i = 0; i < 14 && this.particles.length < PARTICLES; i++) {
-      const sprite = new Sprite(Texture.from(art("leaf").canvas));
+      const sprite = new Sprite(art("leaf").texture);
       sprite.anchor.set(0.5);
       sprite.tint = colors[i % colors.length] ?? 0xffffff;
       sprite.scale.set((0.7 + Math.random() * 0.9) / ART_PX);
@@ -67,7 +68,7 @@ export class Effects {
       resolution: 2,
     });
     words.anchor.set(0, 0.5);
-    const picture = new Sprite(Texture.from(icon(item, color, 48)));
+    const picture = new Sprite(piece(`item:${item}`, () => ({ canvas: icon(item, color, 48), anchorX: 1, anchorY: 0.5 })).texture);
     picture.anchor.set(1, 0.5);
     picture.scale.set(0.62);
     this.layers.labels?.addChild(words, picture);
@@ -138,7 +139,7 @@ export class Effects {
       const x = view.left + Math.random() * (view.right - view.left);
       const y = view.top + Math.random() * (view.bottom - view.top);
       if (this.#deep(x, y)) {
-        const sprite = new Sprite(Texture.from(art("glint").canvas));
+        const sprite = new Sprite(art("glint").texture);
         sprite.anchor.set(0.5);
         sprite.position.set(x, y);
         sprite.alpha = 0;

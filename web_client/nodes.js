@@ -2,7 +2,7 @@
 
 import { art, ART_PX } from "./art.js";
 import { hashId } from "./noise.js";
-import { Sprite, Texture } from "./pixi.js";
+import { Sprite } from "./pixi.js";
 
 const SHAKE_MS = 420;
 
@@ -22,7 +22,7 @@ export class Thing {
     this.seed = hashId(id, 5);
     this.size = 0.86 + hashId(id, 6) * 0.34;
     this.mirror = hashId(id, 7) > 0.5 ? -1 : 1;
-    this.shadow = new Sprite(Texture.from(art("shadow").canvas));
+    this.shadow = new Sprite(art("shadow").texture);
     this.shadow.anchor.set(0.5);
     this.sprite = new Sprite();
     layers.shadows.addChild(this.shadow);
@@ -35,7 +35,7 @@ export class Thing {
     this.left = left;
     const [look, variant, share] = this.#drawing(left, Math.max(full, left, 1));
     const found = art(look, variant, share);
-    this.sprite.texture = Texture.from(found.canvas);
+    this.sprite.texture = found.texture;
     this.sprite.anchor.set(found.anchorX, found.anchorY);
     this.look = look;
     const wide = { stump: 0.5, boulder: 0.95, bush: 0.72 }[look] ?? 1.35;

@@ -2,4 +2,4 @@
 
 const pixi = /** @type {typeof import("pixi.js")} */ (/** @type {any} */ (globalThis).PIXI);
 
-export const { Application, Container, Graphics, GraphicsContext, Rectangle, Sprite, Text, Texture } = pixi;
+export const { Application, BitmapText, Container, Graphics, Rectangle, Sprite, Text, Texture, TextureSource } = pixi;

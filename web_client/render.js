@@ -5,6 +5,7 @@
  *          └─ labels (pixels) ─ names, speech, rising numbers
  */
 
+import { warm } from "./art.js";
 import { Chunks } from "./chunks.js";
 import { Effects } from "./effects.js";
 import { Figure } from "./figures.js";
@@ -13,7 +14,7 @@ import { Thing } from "./nodes.js";
 import { Application, Container } from "./pixi.js";
 import { AVATAR_KIND } from "./protocol.js";
 
-const ZOOM = { least: 9, most: 46, first: 24 }; // pixels per metre
+const ZOOM = { least: 9, most: 46, first: 27 }; // pixels per metre
 const FOLLOW_MS = 110; // time constant of the camera
 const JUMP_M = 40; // further, the camera does not travel
 const HIDE_NEAR_M = 5; // things before one's own figure turn to glass
@@ -64,6 +65,7 @@ export class Scene {
     const { limits } = /** @type {import("pixi.js").WebGLRenderer} */ (app.renderer);
     limits.maxBatchableTextures = Math.min(limits.maxBatchableTextures, BATCH_TEXTURES);
     host.appendChild(app.canvas);
+    warm();
     return new Scene(app, ground, worldInfo);
   }
 

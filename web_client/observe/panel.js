@@ -63,7 +63,7 @@ export class Panel {
     /** @type {Record<string, HTMLElement>} */
     const values = { generation };
     const list = make("dl", "");
-    for (const [key, label] of [["avatars", "avatars"], ["tick", "tick"], ["ghosts", "ghosts"], ["age", "ghost age"], ["regions", "regions"], ["cells", "cells"]]) {
+    for (const [key, label] of [["avatars", "avatars"], ["tick", "tick"], ["ghosts", "ghosts"], ["age", "age"], ["regions", "regions"], ["cells", "cells"]]) {
       const value = make("dd", "");
       values[String(key)] = value;
       list.append(make("dt", "", label), value);
