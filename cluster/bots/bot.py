@@ -27,7 +27,7 @@ from world.limits import (
 )
 
 _WORDS = ("hello", "nice trees here", "anyone seen berries?", "over here", "wood, wood, wood", "what a view")
-_ARRIVED_M = 1.0
+_ARRIVED_M = 5.0
 CLUSTER_CODES = frozenset({"unreachable", "store_unavailable", "internal", "deadline", "busy", "moved"})
 
 
@@ -41,7 +41,6 @@ class Worker:
     tally: Tally
     inputs: Inputs
     rng: random.Random
-    spread_m: float  # bots' places are within this of the spawn
     stopping: asyncio.Event
     observers: "list[Bot]"
     began_s: float  # loop time of the first login
@@ -61,6 +60,7 @@ class Bot:
         self.client = Client(worker.http, gateways, on_binary=self._slice, rng=self._rng)
         self._me = b""  # my avatar's id as it stands in slices
         self._place = (0.0, 0.0)
+        self._route: list[tuple[float, float]] = []  # to its place, the next point last
         self.arrived = False
         self._heading = self._rng.uniform(0, math.tau)
         self._velocity = (0.0, 0.0)
@@ -91,7 +91,8 @@ class Bot:
         tally.login_s = asyncio.get_running_loop().time() - self._worker.began_s
         self._me = client.avatar.to_bytes(8, "little")
         self.x, self.y = client.x, client.y
-        self._place = self._worker.land.place(self._rng, self._worker.spread_m)
+        self._route = self._worker.land.route(self._rng)
+        self._place = self._route[0]
         now_s = asyncio.get_running_loop().time()
         self._moved_s = now_s
         self._next_gather_s = now_s + self._rng.uniform(0, self._worker.gather_every_s)
@@ -214,20 +215,27 @@ class Bot:
         assert self._node is not None
         return math.hypot(self._node[1] - self.x, self._node[2] - self.y) < self._worker.land.reach_m - 1.0
 
+    def _goal(self) -> tuple[float, float] | None:
+        """Where it walks to; None: it wanders."""
+        if self._node is not None:
+            return self._node[1:]
+        while self._route and math.hypot(self._route[-1][0] - self.x, self._route[-1][1] - self.y) < _ARRIVED_M:
+            self._route.pop()
+        self.arrived = not self._route
+        if self._route:
+            return self._route[-1]
+        strayed = math.hypot(self._place[0] - self.x, self._place[1] - self.y) > BOT_LEASH_M
+        return self._place if strayed else None
+
     def _steer(self) -> tuple[float, float]:
         """The next velocity: to the node, to its place, or anywhere near it; never into water."""
-        speed = self._worker.land.walk_m_per_s
         if self._result is not None:
             return 0.0, 0.0
-        goal = self._node[1:] if self._node is not None else None
-        from_place = math.hypot(self._place[0] - self.x, self._place[1] - self.y)
-        self.arrived = self.arrived or from_place < BOT_LEASH_M / 2
-        if goal is None and (not self.arrived or from_place > BOT_LEASH_M):
-            goal = self._place
-        if goal is not None:
+        speed = self._worker.land.walk_m_per_s
+        if (goal := self._goal()) is not None:
             self._heading = math.atan2(goal[1] - self.y, goal[0] - self.x)
             distance = math.hypot(goal[0] - self.x, goal[1] - self.y)
-            speed = min(speed, distance / (BOT_MOVE_MS / 1_000)) if distance > _ARRIVED_M / 10 else 0.0
+            speed = min(speed, distance / (BOT_MOVE_MS / 1_000))
         else:
             self._heading += self._rng.uniform(-math.pi / 2, math.pi / 2)
         for turn in (0.0, 0.7, -0.7, 1.5, -1.5, math.pi):

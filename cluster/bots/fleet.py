@@ -38,6 +38,7 @@ class Run:
     gather_every_s: float
     seed: int
     workers: int = 0  # 0: one for each BOT_WORKER_BOTS
+    spread: float = 0  # m; 0: by the number of bots
 
     @property
     def spread_m(self) -> float:
@@ -45,6 +46,8 @@ class Run:
         sub-cells, so a little more than its sight."""
         if self.crowd:
             return BOT_CROWD_M
+        if self.spread:
+            return self.spread
         return max(BOT_CROWD_M, BOT_SHOWN_M * math.sqrt(self.count / (BOT_OTHERS_IN_SIGHT + 1)))
 
     @property

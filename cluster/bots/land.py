@@ -3,7 +3,7 @@
 import asyncio
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -16,6 +16,8 @@ from world.limits import BOT_HTTP_S
 
 _GRID_M = 16.0
 _SAMPLE_M = 2.0
+_STEP_M = 8.0
+_NEIGHBOURS = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
 class Land:
@@ -35,6 +37,8 @@ class Land:
         self._dry = bytes(255 if kind["walkable"] else 0 for kind in facts["ground"]["kinds"])
         self._ground: dict[tuple[int, int], bytes] = {}
         self._nodes: dict[tuple[int, int], dict[int, tuple[float, float]]] = {}  # grid square → entity → place
+        self._came_from: dict[tuple[int, int], tuple[int, int]] = {(0, 0): (0, 0)}  # explored node → the one before
+        self._reachable: list[tuple[int, int]] = [(0, 0)]
 
     @classmethod
     async def fetch(cls, http: httpx.AsyncClient, url: str) -> "Land":
@@ -80,16 +84,36 @@ class Land:
         steps = max(1, math.ceil(math.hypot(to_x - x, to_y - y) / _SAMPLE_M))
         return all(self.walkable(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(1, steps + 1))
 
-    def place(self, rng: random.Random, radius_m: float, tries: int = 60) -> tuple[float, float]:
-        """A random point in the disc around the spawn that one can walk to straight; nearer ones after failures."""
-        x, y = self.spawn
-        for attempt in range(tries):
-            reach = radius_m * math.sqrt(rng.random()) * (1 - attempt / tries)
-            angle = rng.uniform(0, math.tau)
-            to_x, to_y = x + reach * math.cos(angle), y + reach * math.sin(angle)
-            if self.clear(x, y, to_x, to_y):
-                return to_x, to_y
-        return x, y
+    def explore(self, radius_m: float) -> None:
+        """Find every point, on a grid of _STEP_M, that one can walk to from the spawn within the radius."""
+        reach = int(radius_m // _STEP_M)
+        self._came_from = {(0, 0): (0, 0)}
+        edge = [(0, 0)]
+        while edge:
+            edge = [step for node in edge for step in self._steps(node, reach)]
+        self._reachable = sorted(self._came_from)
+
+    def _steps(self, node: tuple[int, int], reach: int) -> Iterator[tuple[int, int]]:
+        """Unvisited neighbours of a grid node; they are visited then."""
+        for di, dj in _NEIGHBOURS:
+            step = node[0] + di, node[1] + dj
+            if step in self._came_from or math.hypot(*step) > reach:
+                continue
+            if self.clear(*self._point(node), *self._point(step)):
+                self._came_from[step] = node
+                yield step
+
+    def _point(self, node: tuple[int, int]) -> tuple[float, float]:
+        return self.spawn[0] + node[0] * _STEP_M, self.spawn[1] + node[1] * _STEP_M
+
+    def route(self, rng: random.Random) -> list[tuple[float, float]]:
+        """From a random explored point back to the spawn: the last is the first to walk to."""
+        node = rng.choice(self._reachable)
+        points = [self._point(node)]
+        while node != (0, 0):
+            node = self._came_from[node]
+            points.append(self._point(node))
+        return points
 
     # -- what grows
     def learn(self, rows: Records) -> None:

@@ -25,6 +25,7 @@ class Tally:
     frames: int = 0
     bytes: int = 0
     client_s: float = 0.0  # connected time, summed over clients
+    cpu_s: float = 0.0  # of the workers themselves, while measuring
     gathered: int = 0
     said: int = 0
     reconnects: int = 0

@@ -28,6 +28,7 @@ def document(asked: Run, tally: Tally, measured_s: float) -> dict[str, Any]:
         "latency_samples": sum(tally.latency.values()),
         "inputs_unseen": tally.unseen,
         "bytes_per_client_per_minute": round(tally.bytes / minutes) if minutes else 0,
+        "bots_cpu_percent": round(tally.cpu_s / measured_s * 100) if measured_s else 0,
         "gathered": tally.gathered,
         "said": tally.said,
         "corrections": tally.corrections,
@@ -50,6 +51,7 @@ def table(report: dict[str, Any]) -> Table:
         ("Received", f"{report['bytes_per_client_per_minute'] / 1e6:.2f} MB per client and minute"),
         ("Gathered, said", f"{report['gathered']}, {report['said']}"),
         ("Refused by rules", _kinds(report["refusals"])),
+        ("CPU of the bots", f"{report['bots_cpu_percent']} % of a core"),
         ("Reconnects", str(report["reconnects"])),
         ("Errors", _kinds(report["errors"])),
     ):

@@ -22,6 +22,10 @@ def bots(
     count: Annotated[int, typer.Option(min=1, max=100_000, help="How many players.")] = 50,
     seconds: Annotated[float, typer.Option(min=1, help="How long to measure, once all are at their places.")] = 60,
     crowd: Annotated[bool, typer.Option("--crowd", help="All in one place, everyone seeing everyone.")] = False,
+    spread: Annotated[
+        float,
+        typer.Option(min=0, help="Radius in m in which the bots spread; 0: until each is shown about ten others."),
+    ] = 0,
     rate: Annotated[float, typer.Option(min=0.1, help="Logins a second.")] = BOT_LOGINS_PER_S,
     gather_every: Annotated[float, typer.Option(min=0.1, help="Seconds between gatherings.")] = BOT_GATHER_EVERY_S,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes; 0: by the number of bots.")] = 0,
@@ -43,7 +47,7 @@ def bots(
     """
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter(f"{url!r} is no URL like http://127.0.0.1:8080.", param_hint="'--url'")
-    asked = Run(url.rstrip("/"), count, seconds, crowd, rate, gather_every, seed, workers)
+    asked = Run(url.rstrip("/"), count, seconds, crowd, rate, gather_every, seed, workers, spread)
     console = Console(stderr=True, highlight=False)
     with LiveReport(console, asked) as live, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         fleet = Fleet(asked, live.show)

@@ -7,6 +7,7 @@ writes ``measure`` on stdin when every bot is at its place, and closes it to sto
 import asyncio
 import random
 import sys
+import time
 
 import httpx
 import msgspec
@@ -47,6 +48,7 @@ async def work(job: Job) -> None:
             gateways = await gateways_of(http, job.url)
             land = await Land.fetch(http, job.url)
             await land.load_around(*land.spawn, job.spread_m + 2 * BOT_LEASH_M)
+            land.explore(job.spread_m)
         except ClientError as error:
             tally.errors[error.kind] += 1
             _say([], tally, done=True)
@@ -59,7 +61,6 @@ async def work(job: Job) -> None:
             tally=tally,
             inputs=Inputs(tally),
             rng=random.Random(job.seed + job.first),
-            spread_m=job.spread_m,
             stopping=asyncio.Event(),
             observers=[],
             began_s=asyncio.get_running_loop().time(),
@@ -97,6 +98,8 @@ async def _obey(worker: Worker) -> None:
     while line := await reader.readline():
         if line.strip() == b"measure":
             worker.measuring = True
+            worker.tally.cpu_s = -time.process_time()
+    worker.tally.cpu_s += time.process_time()
     worker.measuring = False
     worker.stopping.set()
 

@@ -101,7 +101,19 @@ def test_the_same_scenario_has_the_same_outcome_on_one_two_and_three_servers(tmp
 # -- a hundred ---------------------------------------------------------------------------------------------------------
 def test_a_hundred_bots_meet_no_error(tmp_path: Path) -> None:
     with cluster(tmp_path) as running:
-        words = ("--url", running.url, "--count", "100", "--seconds", "15", "--gather-every", "4", "--json")
+        words = (
+            "--url",
+            running.url,
+            "--count",
+            "100",
+            "--seconds",
+            "15",
+            "--spread",
+            "120",
+            "--gather-every",
+            "4",
+            "--json",
+        )
         done = projectk("bots", *words, cwd=tmp_path, timeout_s=200)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout.splitlines()[-1])

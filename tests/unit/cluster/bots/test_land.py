@@ -1,5 +1,7 @@
 """What bots know of the land: where one can walk, and what stands where, from snapshot slices."""
 
+import itertools
+import math
 import random
 from typing import Any
 
@@ -61,11 +63,16 @@ def test_water_the_unknown_and_the_outside_are_not_walked() -> None:
     assert not land.clear(100, 100, 140, 100)
 
 
-def test_places_can_be_walked_to_straight() -> None:
+def test_routes_lead_around_water_to_places_within_the_radius() -> None:
     land, rng = dry_land(), random.Random(1)
-    places = [land.place(rng, 50) for _ in range(50)]
-    assert all(land.clear(100, 100, x, y) for x, y in places if (x, y) != land.spawn)
-    assert len(set(places)) > 40
+    land.explore(40)
+    routes = [land.route(rng) for _ in range(50)]
+    assert len({route[0] for route in routes}) > 20
+    for route in routes:
+        assert route[-1] == land.spawn
+        assert math.hypot(route[0][0] - 100, route[0][1] - 100) <= 40
+        assert all(land.clear(*here, *there) for here, there in itertools.pairwise(route))
+        assert route[0][0] < 120  # the river is in the way, and its ends are too far
 
 
 def test_what_stands_is_learned_and_found_nearest_first() -> None:
