@@ -51,11 +51,11 @@ class Client:
         return self.session.state is not State.CLOSED
 
     def text(self, data: bytes) -> None:
-        self._gateway.counters.messages.labels("text").inc()
+        self._gateway.counters.text.inc()
         self.run(self.session.text(data))
 
     def binary(self, data: bytes) -> None:
-        self._gateway.counters.messages.labels("binary").inc()
+        self._gateway.counters.binary.inc()
         self.run(self.session.binary(data))
 
     def gone(self) -> None:

@@ -14,6 +14,7 @@ class Counters:
         self.refused = counter("upgrades_refused", "WebSocket upgrades refused before 101", "reason")
         self.bad_input = counter("bad_input", "Client input refused, ignored or doubled", "kind")
         self.messages = counter("client_messages", "Whole messages from clients", "kind")
+        self.text, self.binary = self.messages.labels("text"), self.messages.labels("binary")
         self.attaches = counter("attaches", "Answers to attach", "answer")
         self.commands = counter("commands", "Answers to commands", "answer")
         self.http_refused = counter("http_refused", "HTTP connections or requests refused", "reason")

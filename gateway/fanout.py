@@ -83,6 +83,7 @@ class Fanout:
             self._forward(cell, [(place, m) for place, _ in slices for m in mirror.serve(place)])
         elif snapshot and mirror is not None:
             self._forward(cell, mirror.replace(head, slices))
+            self.refresh.discard((publisher, cell))
         else:
             if mirror is None:  # the cell was empty so far, and the publisher's digest has said so
                 mirror = self._mirrors.setdefault(cell, {})[publisher] = CellMirror(head, [])

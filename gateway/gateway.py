@@ -15,7 +15,13 @@ from runtime.service import Service
 from world.clock import Clock
 from world.frames import BadFrame
 from world.ids import NodeId
-from world.limits import CLIENTS_PER_GATEWAY, GATEWAY_FLUSH_MS, MIRROR_REFRESHES_IN_FLIGHT, SESSION_SWEEP_MS
+from world.limits import (
+    CLIENTS_PER_GATEWAY,
+    GATEWAY_FLUSH_MS,
+    JOIN_RETRY_MS,
+    MIRROR_REFRESHES_IN_FLIGHT,
+    SESSION_SWEEP_MS,
+)
 from world.messages import AskSnapshot, CellSnapshot, Events, MoveAnswers, MoveBatch, SessionEnded, Views
 
 
@@ -176,7 +182,7 @@ class Gateway:
 
     async def _refresh(self, publisher: int, cell: int) -> None:
         try:
-            answer = await self.mesh.call(NodeId(f"gs{publisher}"), AskSnapshot(cell))
+            answer = await self.mesh.call(NodeId(f"gs{publisher}"), AskSnapshot(cell), deadline_ms=JOIN_RETRY_MS)
             if isinstance(answer, CellSnapshot):
                 self.fanout.refreshed(publisher, cell, answer.body)
         except (MeshError, BadFrame) as error:  # asked again: the wish stays

@@ -201,6 +201,15 @@ def test_deltas_are_bounded_a_refresh_replaces_them() -> None:
     assert told(link) == [(0x11, PLACE, 39), (0x10, PLACE, 40)]
 
 
+def test_a_snapshot_for_all_ends_the_wish_for_one() -> None:
+    town = Town()
+    for sequence in range(1, 40):
+        town.delta(sequence, PLACE, size=2_000)
+    assert town.fanout.refresh == {(1, CELL)}
+    town.snapshot(40, PLACE)
+    assert town.fanout.refresh == set()
+
+
 def test_an_overflowing_mirror_serves_nobody_half() -> None:
     town = Town()
     town.snapshot(1, PLACE)
