@@ -171,6 +171,7 @@ class Attaching:
             presence.number = number
             presence.gateway_generation = gateway_generation
             presence.leaving = False
+            presence.alone_since_ms = self._clock.monotonic_ms()
             return presence
         view = owned.unit.view(avatar)
         at = (view.x, view.y) if self._stands(view.x, view.y) else spawn_place(self._terrain.seed, avatar)

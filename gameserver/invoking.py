@@ -16,7 +16,8 @@ from gameserver.ownership import Contended, Location, NoSuchUnit, Ownership
 from gameserver.units import Fenced, Owned, StoreGone, UnitTable
 from runtime.mesh.api import DeadlineExceeded, Mesh, Refused, Sender, Unreachable
 from runtime.service import Service
-from world.ids import NodeId, unit_of
+from world.fence import EpochFence
+from world.ids import NodeId, avatar_unit, unit_of
 from world.limits import RETRY_AFTER_MS, RPC_DEADLINE_MS
 from world.messages import Actor, Busy, Invoke, Json, Key, Message, Moved, Returned
 from world.results import Refusal
@@ -99,10 +100,11 @@ class Routing:
 class Invoking:
     """Both ends of ``Invoke``."""
 
-    def __init__(self, table: UnitTable, ownership: Ownership, routing: Routing) -> None:
+    def __init__(self, table: UnitTable, ownership: Ownership, routing: Routing, fence: EpochFence) -> None:
         self._table = table
         self._ownership = ownership
         self._routing = routing
+        self._fence = fence
 
     async def invoke(
         self, entity: int, mutator: str, args: Json, key: Key, actor: Actor | None, deadline_ms: float
@@ -120,8 +122,12 @@ class Invoking:
         return answer.value
 
     async def serve(self, _: Sender, message: Invoke) -> Message:
-        """Another server's call. Raises Refused with the rule's code, store_unavailable."""
+        """Another server's call. Facts vouched for by an owner that has been followed by a newer one are not
+        believed. Raises Refused with the rule's code, store_unavailable."""
         unit = unit_of(message.entity)
+        actor = message.actor
+        if actor is not None and not self._fence.admit(avatar_unit(actor.avatar), actor.epoch):
+            return Busy(unit)
 
         async def here(owned: Owned) -> Returned:
             return await self._here(owned, message.entity, message.mutator, message.args, message.key, message.actor)

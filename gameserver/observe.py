@@ -46,15 +46,14 @@ class Observer:
 
     def tell_load(self) -> None:
         """What placement, caps and the judgement of a lost store go by."""
-        seen = self._state.observe()
         self._mesh.update_me(
             load={
                 "avatars": len(self._presences),
                 "cap": self._cap,
                 "regions": sum(1 for owned in self._table if owned.key.startswith(REGION_PREFIX)),
                 "seers": {f"{x},{y}": count for (x, y), count in self._state.seers().items()},
-                "tick_ms": seen["tick_ms"],
-                "ghost_age_ms": seen["ghost_age_ms"],
+                "tick_ms": round(self._state.tick_ms, 2),
+                "ghost_age_ms": round(self._state.ghost_age_ms(), 1),
                 "renewed": self._renewals(),
             }
         )

@@ -22,14 +22,15 @@ STREAMS_PER_EPOCH_BITS = 16  # a stream's number: the epoch, and which ring of t
 
 @dataclass(slots=True, eq=False)
 class Presence:
-    """One avatar in the world. ``gateway_generation`` 0: nobody is attached, since ``alone_since_ms``."""
+    """One avatar in the world. ``gateway_generation`` 0: nobody is attached. ``alone_since_ms``: when its gateway was
+    last known to be there."""
 
     avatar: int
     owned: Owned
     ring: EventRing
     number: AttachNumber
     gateway_generation: int
-    alone_since_ms: float = 0.0
+    alone_since_ms: float
     leaving: bool = False  # by the player's wish: no linger
     told: Json = field(default_factory=dict)  # what the last inventory event said
 
@@ -64,7 +65,8 @@ class Presences:
         """A new stream: nothing of an earlier one is known here."""
         owned.rings += 1
         ring = EventRing(owned.unit.epoch << STREAMS_PER_EPOCH_BITS | owned.rings)
-        presence = Presence(avatar, owned, ring, number, gateway_generation, told=inventory_of(owned, avatar))
+        now = self._clock.monotonic_ms()
+        presence = Presence(avatar, owned, ring, number, gateway_generation, now, told=inventory_of(owned, avatar))
         self._present[avatar] = presence
         return presence
 

@@ -31,6 +31,7 @@ from runtime.mesh.api import Mesh, Sender
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Document, Unavailable
 from world import frames, terrain
+from world.fence import EpochFence
 from world.grid import REGIONS
 from world.ids import NodeId, avatar_unit
 from world.limits import HEARTBEAT_MS, RELEASES_IN_FLIGHT, STOP_SAVE_MS, STORE_CALL_MS
@@ -81,8 +82,9 @@ class GameServer:
             on_taken=self._taken,
         )
         routing = Routing(service, mesh, self.table, self.ownership)
-        self.invoking = Invoking(self.table, self.ownership, routing)
-        self.transfers = Transfers(service, self.table, self.ownership, routing)
+        fence = EpochFence()
+        self.invoking = Invoking(self.table, self.ownership, routing, fence)
+        self.transfers = Transfers(service, self.table, self.ownership, routing, fence)
         runtime = RuleRuntime(self.table, self.state, self.invoking)
         self.interests = Interests(service, mesh, self.table, self.ownership, self.presences, self.state)
         self.attaching.connect(self.ownership, self.interests.look)
@@ -142,20 +144,24 @@ class GameServer:
         for presence in self.presences:
             self.attaching.settle(presence)
             presence.owned.unit.save()
+        try:
+            async with asyncio.timeout(STOP_SAVE_MS / 1_000):
+                await self._save_all()
+        except (TimeoutError, Unavailable, Ambiguous, SelfDead) as problem:
+            self._log.warning("not all was saved", reason=repr(problem), units=len(self.table))
+
+    async def _save_all(self) -> None:
         slots = asyncio.Semaphore(RELEASES_IN_FLIGHT)
 
         async def release(owned: Owned) -> bool:
             async with slots:
-                return await self.ownership.release(owned, STOP_SAVE_MS)
+                return await self.ownership.release(owned)
 
         released = await asyncio.gather(*(release(owned) for owned in self.table))
-        try:
-            if not all(released):
-                await self.motion.write(STORE_CALL_MS)
-            await self.lists.clean(STORE_CALL_MS)
-            await self.watch.retire(STORE_CALL_MS)
-        except (Unavailable, Ambiguous, SelfDead) as problem:
-            self._log.warning("stopped without the store", reason=str(problem))
+        if not all(released):
+            await self.motion.write(STORE_CALL_MS)
+        await self.lists.clean()
+        await self.watch.retire(STORE_CALL_MS)
         self._log.info("saved", units=len(released), kept=released.count(False))
 
     # -- what happens to units ---------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from gameserver.ownership import Ownership
 from gameserver.units import Owned, UnitTable
 from runtime.mesh.api import Refused, Sender
 from runtime.service import Service
+from world.fence import EpochFence
 from world.limits import DELIVERIES_IN_FLIGHT, REDRIVE_CAP_MS, REDRIVE_MS, RPC_DEADLINE_MS
-from world.messages import Deliver, Message, Ok
+from world.messages import Busy, Deliver, Message, Ok
 from world.results import Refusal
 from world.transfer import Entry
 
@@ -21,12 +22,15 @@ from world.transfer import Entry
 class Transfers:
     """Both ends of ``Deliver``."""
 
-    def __init__(self, service: Service, table: UnitTable, ownership: Ownership, routing: Routing) -> None:
+    def __init__(
+        self, service: Service, table: UnitTable, ownership: Ownership, routing: Routing, fence: EpochFence
+    ) -> None:
         self._service = service
         self._log = service.log
         self._table = table
         self._ownership = ownership
         self._routing = routing
+        self._fence = fence
         self._driven: set[Owned] = set()
         self.delivered = 0
         self.failed = 0  # attempts that will be made again
@@ -92,7 +96,10 @@ class Transfers:
 
     # -- receiving ---------------------------------------------------------------------------------------------------
     async def serve(self, _: Sender, message: Deliver) -> Message:
-        """Another server's delivery: Ok once committed. Raises Refused: store_unavailable, not_a_receiver."""
+        """Another server's delivery: Ok once committed. A giver's old owner is not heard: the new one delivers all
+        that was committed. Raises Refused: store_unavailable, not_a_receiver."""
+        if not self._fence.admit(message.giver, message.giver_epoch):
+            return Busy(message.unit)
 
         async def here(owned: Owned) -> Ok:
             return await self._receive(owned, message)

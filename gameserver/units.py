@@ -138,12 +138,6 @@ class UnitTable:
             owned.waiters = [w for w in owned.waiters if w[1] is not future]
             raise StoreGone(owned.key) from None
 
-    async def flush(self, owned: Owned, give_up_ms: float = STORE_GIVE_UP_MS) -> None:
-        """Return once all of the unit is in the store. Raises as ``committed``."""
-        unit = owned.unit
-        while unit.dirty is not None or unit.writing is not None:
-            await self.committed(owned, unit.committed + 1, give_up_ms)
-
     async def write_behind(self) -> None:
         """For ever: every WRITE_BEHIND_MS all that waits is written, as one group of the store."""
         while True:
@@ -201,13 +195,14 @@ class UnitTable:
 
     # -- giving one up -----------------------------------------------------------------------------------------------
     async def release(self, owned: Owned, give_up_ms: float = STORE_GIVE_UP_MS) -> bool:
-        """Write the unit with no owner and drop it; False where it stays mine (the store does not answer, or an
-        operation made it unfit). Nobody is served meanwhile."""
+        """Write the unit, all of it, with no owner and drop it; False where it stays mine: the store does not answer.
+        Nobody is served meanwhile."""
         if not owned.serving:
             return False
         owned.closing = True
         try:
-            await self.flush(owned, give_up_ms)
+            while owned.writing:
+                await self.committed(owned, owned.unit.committed + 1, give_up_ms)
             await self._write_ownerless(owned, give_up_ms)
         except (StoreGone, Unavailable):
             owned.closing = False
@@ -235,3 +230,4 @@ class UnitTable:
         finally:
             owned.writing = False
         owned.unit.landed(version, cas)
+        self._answer(owned)
