@@ -53,7 +53,7 @@ class Run:
     @property
     def warmup_s(self) -> float:
         """At most: after this the measurement begins, wherever the bots are."""
-        return self.count / self.logins_per_s + 1.5 * self.spread_m / WALK_SPEED_M_PER_S + BOT_WARMUP_SLACK_S
+        return self.count / self.logins_per_s + 2 * self.spread_m / WALK_SPEED_M_PER_S + BOT_WARMUP_SLACK_S
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from world.limits import BOT_HTTP_S
 _GRID_M = 16.0
 _SAMPLE_M = 2.0
 _STEP_M = 8.0
+EXPLORED_RADII = 2
 _NEIGHBOURS = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
@@ -85,11 +86,13 @@ class Land:
         return all(self.walkable(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(1, steps + 1))
 
     def explore(self, radius_m: float) -> None:
-        """Find every point, on a grid of _STEP_M, that one can walk to from the spawn within the radius."""
-        reach = int(radius_m // _STEP_M)
+        """Find the points, on a grid of _STEP_M, that one can walk to from the spawn: as much dry land as a disc of
+        this radius has, the nearest of it, at most twice the radius away."""
+        enough = math.pi * (radius_m / _STEP_M) ** 2
+        reach = int(EXPLORED_RADII * radius_m // _STEP_M)
         self._came_from = {(0, 0): (0, 0)}
         edge = [(0, 0)]
-        while edge:
+        while edge and len(self._came_from) < enough:
             edge = [step for node in edge for step in self._steps(node, reach)]
         self._reachable = sorted(self._came_from)
 

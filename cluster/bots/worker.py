@@ -16,7 +16,7 @@ import uvloop
 
 from cluster.bots.bot import Bot, Worker
 from cluster.bots.client import ClientError, gateways_of
-from cluster.bots.land import Land
+from cluster.bots.land import EXPLORED_RADII, Land
 from cluster.bots.measure import Inputs, Tally
 from world.limits import (
     BOT_HTTP_CONNECTIONS,
@@ -47,7 +47,7 @@ async def work(job: Job) -> None:
         try:
             gateways = await gateways_of(http, job.url)
             land = await Land.fetch(http, job.url)
-            await land.load_around(*land.spawn, job.spread_m + 2 * BOT_LEASH_M)
+            await land.load_around(*land.spawn, EXPLORED_RADII * job.spread_m + 2 * BOT_LEASH_M)
             land.explore(job.spread_m)
         except ClientError as error:
             tally.errors[error.kind] += 1

@@ -14,7 +14,7 @@ def reset(
     data: o.Data = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete the saved world (accounts, avatars, everything) and the logs in the data folder. Asks first.
+    """Delete the saved world (accounts, avatars, everything), the keys and the logs in the data folder. Asks first.
 
     Examples:
 
@@ -29,6 +29,6 @@ def reset(
     if not yes and not typer.confirm(f"Delete the world in {folder} for ever?"):
         raise typer.Exit(1)
     with claim(folder):
-        for part in ("store", "logs"):
+        for part in ("store", "keys", "logs"):
             shutil.rmtree(folder / part, ignore_errors=True)
     typer.echo(f"The world in {folder} is gone; the next start makes a new one.")
