@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.support.require import missing
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 ARGUMENTS = (
@@ -34,7 +36,7 @@ def shots() -> Path:
 def browser() -> Iterator[Browser]:
     """One headless Chromium; each test opens contexts (fresh profiles) of its own."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
+        missing("browser", "apt-get install chromium (Debian), or put chromium on the PATH")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(ARGUMENTS))
         yield launched

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.support.require import missing
 
 ROOT = Path(__file__).parents[2]
 TESTS = sorted(str(path) for path in (ROOT / "tests/browser/unit").glob("*.test.js"))
@@ -28,6 +28,6 @@ def test_unit_tests_pass() -> None:
 def test_types_hold() -> None:
     compiler = ROOT / "node_modules/typescript/bin/tsc"
     if not compiler.exists():
-        pytest.skip("no TypeScript compiler: make setup")
+        missing("compiler", "make test fetches TypeScript with npm")
     done = run(str(compiler), "--project", "web_client/tsconfig.json")
     assert done.returncode == 0, done.stdout + done.stderr
