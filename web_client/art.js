@@ -18,7 +18,7 @@ function drawing(wide, high, foot, draw) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.ceil(wide * ART_PX);
   canvas.height = Math.ceil(high * ART_PX);
-  const pen = /** @type {Pen} */ (canvas.getContext("2d"));
+  const pen = /** @type {Pen} */ (canvas.getContext("2d", { willReadFrequently: true }));
   pen.translate(canvas.width / 2, canvas.height - foot * ART_PX);
   pen.lineJoin = pen.lineCap = "round";
   draw(pen, ART_PX);
@@ -80,7 +80,7 @@ const LEAF = ["#4f8f3f", "#5f9c46", "#3f8048", "#74a348", "#8aa544"];
 function broadleaf(seed) {
   const roll = chance(seed);
   const color = /** @type {string} */ (LEAF[seed % LEAF.length]);
-  return drawing(6, 7, 0.5, (pen, s) => {
+  return drawing(6.8, 7.2, 0.5, (pen, s) => {
     trunk(pen, s, 0.3, 2.6, "#7a5636");
     leaves(pen, -1.05 * s, -3.1 * s, (1.05 + roll() * 0.2) * s, lighten2(color, -0.1), roll);
     leaves(pen, 1.1 * s, -3.2 * s, (1.05 + roll() * 0.2) * s, lighten2(color, -0.14), roll);
@@ -130,7 +130,7 @@ function pine(seed) {
 function birch(seed) {
   const roll = chance(seed + 90);
   const color = seed % 2 ? "#9dbb52" : "#86ae58";
-  return drawing(4.8, 7.2, 0.5, (pen, s) => {
+  return drawing(5.2, 7.4, 0.5, (pen, s) => {
     trunk(pen, s, 0.19, 4, "#ddd6c8");
     pen.fillStyle = "#4a443e";
     for (let i = 0; i < 7; i++) pen.fillRect((roll() * 0.2 - 0.14) * s, (-0.4 - i * 0.45) * s, 0.13 * s, 0.05 * s);
@@ -207,7 +207,7 @@ function boulder(seed, left) {
 function bush(seed, berries) {
   const roll = chance(seed + 600);
   const color = ["#4c8a4e", "#5b9148", "#3f7d55"][seed % 3] ?? "#4c8a4e";
-  return drawing(3, 2.5, 0.4, (pen, s) => {
+  return drawing(3.4, 2.6, 0.4, (pen, s) => {
     leaves(pen, -0.5 * s, -0.45 * s, 0.6 * s, lighten2(color, -0.08), roll);
     leaves(pen, 0.5 * s, -0.45 * s, 0.62 * s, lighten2(color, -0.12), roll);
     leaves(pen, 0, -0.85 * s, 0.72 * s, color, roll);
@@ -294,7 +294,7 @@ export function warm() {
 export function icon(name, color, px) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = px;
-  const pen = /** @type {Pen} */ (canvas.getContext("2d"));
+  const pen = /** @type {Pen} */ (canvas.getContext("2d", { willReadFrequently: true }));
   pen.translate(px / 2, px / 2);
   pen.scale(px / 48, px / 48);
   pen.lineJoin = pen.lineCap = "round";

@@ -15,7 +15,7 @@ const GAP = 2; // transparent pixels between drawings: no bleeding
 
 const canvas = document.createElement("canvas");
 canvas.width = canvas.height = SIDE;
-const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
 /** @type {Map<string, Piece>} */
 const pieces = new Map();
 /** @type {import("pixi.js").TextureSource | null} */

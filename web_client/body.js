@@ -12,7 +12,7 @@ function part(left, top, right, bottom, draw) {
     const canvas = document.createElement("canvas");
     canvas.width = right - left + 4;
     canvas.height = bottom - top + 4;
-    const pen = /** @type {Pen} */ (canvas.getContext("2d"));
+    const pen = /** @type {Pen} */ (canvas.getContext("2d", { willReadFrequently: true }));
     pen.translate(2 - left, 2 - top);
     pen.lineCap = pen.lineJoin = "round";
     draw(pen);

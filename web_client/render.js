@@ -19,6 +19,9 @@ const FOLLOW_MS = 110; // time constant of the camera
 const JUMP_M = 40; // further, the camera does not travel
 const HIDE_NEAR_M = 5; // things before one's own figure turn to glass
 const BATCH_TEXTURES = 4; // sampled per pixel in one draw call: 16 cost a software GPU more than more draw calls do
+const SLOW_MS = 55; // frames longer than this, on average, are drawn with fewer pixels
+const JUDGE_MS = 2_500; // … judged over so long
+const COARSEST = 0.6; // pixels drawn per pixel shown, at least
 const FLUSH_MS = 50; // longest frame that motion is smoothed over
 
 /** @typedef {import("./world.js").Entity} Entity */
@@ -54,6 +57,7 @@ export class Scene {
     this.wantedZoom = ZOOM.first;
     this.camera = { x: 0, y: 0, set: false };
     this.pointed = 0;
+    this.pace = { frames: 0, since: 0 };
   }
 
   /** @param {HTMLElement} host @param {import("./ground.js").Ground} ground @param {any} worldInfo */
@@ -132,6 +136,22 @@ export class Scene {
     this.fresh.clear();
     this.effects.update(now, dtMs, view, (x, y) => this.project(x, y));
     this.app.render();
+    this.#judgePace(now);
+  }
+
+  /** A weak or software GPU draws fewer pixels rather than few pictures. @param {number} now */
+  #judgePace(now) {
+    const { pace, app } = this;
+    if (document.hidden || now - pace.since > JUDGE_MS * 4) this.pace = { frames: 0, since: now };
+    pace.frames += 1;
+    const passed = now - pace.since;
+    if (passed < JUDGE_MS) return;
+    const { renderer } = app;
+    if (passed / pace.frames > SLOW_MS && renderer.resolution > COARSEST) {
+      renderer.resolution = Math.max(COARSEST, renderer.resolution * 0.75);
+      app.resize();
+    }
+    this.pace = { frames: 0, since: now };
   }
 
   /** @param {number} id */

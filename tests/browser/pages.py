@@ -90,11 +90,16 @@ class PlayPage:
 
     def click(self, entity: int) -> None:
         """Click on an entity where it stands on screen, a little above its foot."""
+        x, y = self.point(entity)
+        self.page.mouse.click(x, y)
+
+    def point(self, entity: int) -> tuple[float, float]:
+        """Move the mouse onto an entity; CSS pixels."""
         found = self.entity(entity)
         assert found is not None, f"entity {entity} is not in sight"
         x, y = self.page.evaluate("([x, y]) => projectk.project(x, y)", [found["x"], found["y"] - 0.4])
         self.page.mouse.move(x, y)
-        self.page.mouse.click(x, y)
+        return float(x), float(y)
 
     def gather(self, entity: int, within_s: float = 20) -> None:
         """Click a node and wait until what is carried grew."""
