@@ -124,7 +124,7 @@ class Attaching:
         if decision is Decision.REFUSE:
             await self._table.committed(owned, owned.unit.awaited)
             raise Refused("replaced")
-        if decision is Decision.ACCEPT:
+        if decision is Decision.ACCEPT or not held.gateway:
             owned.unit.attach_number = asked
             self._table.touch(owned)
         presence = self._appear(owned, message.avatar, asked, sender.generation)
