@@ -50,6 +50,7 @@ class Interests:
         self._presences = presences
         self._state = state
         self._asking: set[str] = set()  # at most one question per region
+        self._waking = 0  # regions being taken: they count as mine
 
     @property
     def regions(self) -> int:
@@ -113,8 +114,19 @@ class Interests:
 
     async def _wake(self, unit: str) -> None:
         """At the cap somebody with room is asked first; where nobody has any, the one in need takes it."""
-        if self.regions < REGIONS_PER_SERVER or not await self._pass_on(unit):
+        if not self._has_room() and await self._pass_on(unit):
+            return
+        await self._take(unit)
+
+    def _has_room(self) -> bool:
+        return self.regions + self._waking < REGIONS_PER_SERVER
+
+    async def _take(self, unit: str) -> None:
+        self._waking += 1
+        try:
             await self._ownership.take(unit)
+        finally:
+            self._waking -= 1
 
     async def _pass_on(self, unit: str) -> bool:
         book = self._mesh.book
@@ -141,9 +153,9 @@ class Interests:
 
         if not message.unit.startswith(REGION_PREFIX):
             raise Refused("no_such_target", message.unit)
-        if message.epoch == NOBODY_HAS_ROOM and self.regions < REGIONS_PER_SERVER:
+        if message.epoch == NOBODY_HAS_ROOM and self._has_room():
             try:
-                await self._ownership.take(message.unit)
+                await self._take(message.unit)
             except StoreGone as gone:
                 raise Refused(gone.code) from gone
             except Contended:

@@ -5,8 +5,9 @@ import pytest
 from runtime.mesh.api import Refused
 from tests.support.game import SEED, Game, Player, nearest
 from tests.support.virtual import run_virtual
-from world.limits import AVATAR_LINGER_S, REGION_IDLE_S
+from world.limits import AVATAR_LINGER_S, REGION_IDLE_S, REGION_M
 from world.terrain import spawn
+from world.unit import Unit
 
 
 def items(game: Game, player: Player) -> dict[str, int]:
@@ -196,5 +197,27 @@ def test_regions_sleep_when_nobody_wants_them_and_wake_again() -> None:
             await player.attach("gs2")
             await game.until(lambda: game.owner(player.region) == "gs2")
             assert game.document(player.region)["epoch"] == epoch + 1
+
+    run_virtual(play())
+
+
+def test_a_server_at_its_cap_of_regions_passes_wakes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gameserver.interest.REGIONS_PER_SERVER", 1)
+
+    async def play() -> None:
+        x, y = 15 * REGION_M, 15 * REGION_M  # where four regions meet
+        async with Game(2) as game:
+            player = Player(game, 1 << 48 | 5, "Edge", 1)
+            game.players[player.avatar] = player
+            newcomer = Unit.new_avatar(player.avatar, player.name, x + 3.0, y + 3.0, SEED)
+            newcomer.begin_write()
+            game.store.table.put(player.unit, newcomer.document("", 0, "placed"))
+            await player.attach("gs1")
+            await game.until(lambda: len(game.documents("region")) >= 4, what="all that is seen awake")
+            owners = [document["owner"] for document in game.documents("region").values()]
+            assert set(owners) == {"gs1", "gs2"}
+            tree, at_x, at_y = nearest(to=(x + 1.0, y + 1.0))
+            await game.until(lambda: game.servers["gs1"].game.state.find(tree) is not None)
+            assert (await player.call("look", target=tree)).ok or abs(at_x - x) + abs(at_y - y) > 50
 
     run_virtual(play())
