@@ -83,7 +83,7 @@ class Service:
         self._callbacks: list[StopCallback] = []
         self._closers: list[StopCallback] = []
         self._group = asyncio.TaskGroup()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # ordered, so that simulated runs repeat
         self._body: asyncio.Task[Any] | None = None  # whose ``async with`` this is; cancelled on failure
         self._ended = False
 
@@ -122,8 +122,8 @@ class Service:
             coro.close()
             raise RuntimeError(f"cannot spawn {name}: {'the service has ended' if self._ended else 'too many tasks'}")
         task = self._group.create_task(self._watch(coro, name, loop), name=f"{self.node_id}:{name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
         task.add_done_callback(lambda _task: coro.close())  # cancelled before its first step: never awaited
         return task
 
@@ -165,7 +165,7 @@ class Service:
         self._closers.clear()
         self._ended = True
         self.stopping.set()
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
 
     # -- its life ----------------------------------------------------------------------------------------------------
