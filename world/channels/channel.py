@@ -35,8 +35,9 @@ class Publisher:
     """One publisher as this subscriber knows it."""
 
     generation: int
-    heard_ms: float  # own time of the last digest, or of its appearance
+    heard_ms: float  # own time of the last digest, or of its (new) appearance: silence counts from here
     alive: bool = True
+    digest_ms: float = 0.0  # own time of the last digest: what is shown of it is as old as that
     reconnected_ms: float = 0.0
     digest_world_ms: int = 0
     hidden: bool = False

@@ -103,14 +103,17 @@ class CellReceiver:
             return []
         publisher = self.publishers.get(number)
         if publisher is None:
-            publisher = self.publishers[number] = Publisher(generation, now_ms, reconnected_ms=now_ms)
+            publisher = self.publishers[number] = Publisher(
+                generation, now_ms, digest_ms=now_ms, reconnected_ms=now_ms
+            )
             return [e for cell in self.cells for e in self._open(number, publisher, cell, now_ms)]
         if generation < publisher.generation or (generation == publisher.generation and publisher.alive):
             return []
         return self._renew(number, publisher, generation, now_ms)
 
     def _renew(self, number: int, publisher: Publisher, generation: int, now_ms: float) -> list[Effect]:
-        """It came back, or started anew: join everything again; what was shown stays until its snapshot."""
+        """It came back, or started anew: join everything again; what was shown stays until its snapshot, and grows
+        stale until a digest comes."""
         publisher.generation, publisher.alive, publisher.hidden = generation, True, False
         publisher.heard_ms = publisher.reconnected_ms = now_ms
         publisher.digest_world_ms = 0
@@ -268,7 +271,8 @@ class CellReceiver:
         if self._fenced(number, digest.generation):
             return effects
         publisher = self.publishers[number]
-        publisher.heard_ms, publisher.hidden = now_ms, False
+        publisher.heard_ms = publisher.digest_ms = now_ms
+        publisher.hidden = False
         if digest.world_ms < publisher.digest_world_ms:
             return effects  # overtaken by a later one
         publisher.digest_world_ms = digest.world_ms
@@ -422,7 +426,7 @@ class CellReceiver:
     def staleness_ms(self, number: int, now_ms: float) -> float:
         """Own time since the last digest of this publisher; infinite for an unknown one."""
         publisher = self.publishers.get(number)
-        return float("inf") if publisher is None else now_ms - publisher.heard_ms
+        return float("inf") if publisher is None else now_ms - publisher.digest_ms
 
     def joined(self, cell: int) -> bool:
         """True when every living publisher's part of the cell was delivered, or is known to be empty."""

@@ -234,6 +234,15 @@ def test_missing_digests_age_reconnect_and_hide_the_whole_publisher_and_it_joins
     assert receiver.staleness_ms(1, 9_000.0) == 0.0
 
 
+def test_what_is_shown_stays_as_old_as_the_last_digest_when_its_publisher_starts_anew() -> None:
+    receiver = live(10)
+    assert receiver.publisher_up(1, 2, 801.0) == [rx.Subscribe(1, 5)]
+    assert receiver.staleness_ms(1, 801.0) == 800.0, "known to be back, but nothing new was heard"
+    assert ticked(receiver, 801.0, PUBLISHER_RECONNECT_MS - 1)[-1:] != [rx.Reconnect(1)], "silence counts anew"
+    receiver.digest(digest((5, 1, 0, 0), generation=2), 900.0)
+    assert receiver.staleness_ms(1, 900.0) == 0.0
+
+
 def test_after_a_pause_of_its_own_it_reads_what_waited_before_it_judges_silence() -> None:
     receiver = live(10)
     receiver.tick(10.0)
