@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import orjson
 
-from cluster.bots.wire import Socket, open_socket
+from cluster.bots.wire import ABNORMAL, Socket, open_socket
 from world.frames import client_moves
 from world.limits import BOT_COMMAND_S, BOT_CONNECT_S, BOT_EVENTS, BOT_HTTP_S, PROTOCOL_MAX
 
@@ -70,6 +70,7 @@ class Client:
         self._ping_timer: asyncio.TimerHandle | None = None
         self._offset_ms = 0.0  # world time - this loop's time
         self._asked_to_leave = False
+        self._in_session = False  # from "ready" on: before it a gateway takes neither moves nor commands
         # identity
         self.access_token = ""
         self.refresh_token = ""
@@ -137,7 +138,7 @@ class Client:
         self._socket = None
         self.connection += 1
         self.lost.clear()
-        self.close_code = 0
+        self.close_code, self._in_session = 0, False
         try:
             async with asyncio.timeout(BOT_CONNECT_S):
                 await self._open(self.gateways[0])
@@ -174,6 +175,8 @@ class Client:
         self.gateways.append(self.gateways.pop(0))
         if self._socket is not None:
             self._socket.abort()
+        self.close_code = self.close_code or ABNORMAL  # a refused connection never closed
+        self._in_session = False
         self.lost.set()
 
     async def close(self) -> None:
@@ -202,7 +205,7 @@ class Client:
         """I stand at (x, y) m now and walk with (vx, vy) m/s; the input's number."""
         self.input += 1
         self.x, self.y = x, y
-        if self._socket is not None and not self.lost.is_set():
+        if self._socket is not None and self._in_session:
             self._socket.send_binary(client_moves([(self.input, self.world_ms(), x, y, vx, vy)]))
         return self.input
 
@@ -221,7 +224,7 @@ class Client:
         message = orjson.dumps({"t": "command", "n": self.number, "floor": self.floor, "op": op, "args": args})
         result = self._results[self.number] = asyncio.get_running_loop().create_future()
         self._unanswered[self.number] = message
-        if self._socket is not None and not self.lost.is_set():
+        if self._socket is not None and self._in_session:  # else connect() sends it, once there is a session again
             self._socket.send_text(message)
         return result
 
@@ -257,6 +260,7 @@ class Client:
 
     def closed(self, code: int, reason: str) -> None:
         self.close_code, self.close_reason = code, reason
+        self._in_session = False
         self._stop_ping()
         self.lost.set()
         if self._attached is not None and not self._attached.done():
@@ -290,6 +294,7 @@ class Client:
             self._send({"t": "identify", "protocol": PROTOCOL_MAX, "token": self.access_token, "client": "bots/0.1"})
 
     def _ready(self, message: Json) -> None:
+        self._in_session = True
         self.session = message["session"]
         self.connection = message["connection"]
         self.resume_token = message["resume_token"]
