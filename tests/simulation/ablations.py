@@ -1,0 +1,113 @@
+"""Safeguards taken out one by one, by patching the real code: the simulation must notice each.
+
+``FOUND_WITHIN`` says within how many seeds, from 0 on; a test holds the simulation to it.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+from gameserver.documents import NOT_THERE, Documents
+from runtime.mesh.book import MemberBook
+from runtime.store.api import Document
+from runtime.store.memory import Table
+from world import frames
+from world.channels.receiver import CellReceiver
+from world.messages import Key
+from world.results import Origin, Outcome, Results
+from world.unit import Unit
+
+Patches = list[tuple[Any, str, Any]]  # object, attribute, what stands there instead
+
+
+def digest() -> Patches:
+    """Digests still tell that their publisher lives, but name no cell."""
+    read = frames.read_digest
+
+    def empty(body: bytes) -> frames.Digest:
+        return read(body)._replace(full=False, rows=read(body).rows[:0])
+
+    return [(frames, "read_digest", empty)]
+
+
+def cas() -> Patches:
+    """A replace overwrites whatever is there."""
+
+    def match(self: Table, key: str, cas: int) -> None:
+        self.get(key)
+
+    return [(Table, "_match", match)]
+
+
+def read_back() -> Patches:
+    """After an ambiguous answer whatever is in the store is taken for the own write."""
+
+    async def trust(self: Documents, key: str, cas: int, write_id: str, deadline: float) -> int | None:
+        found: Document | None = await self.read(key, give_up_ms=5_000)
+        return found.cas if found is not None else NOT_THERE
+
+    return [(Documents, "_read_back", trust)]
+
+
+def operation_keys() -> Patches:
+    """Keys made anew at each arrival, not at the origin: a retry is another operation."""
+    invoke, numbers = Unit.invoke, itertools.count(1 << 20)
+
+    def renamed(self: Unit, entity: int, mutator: str, args: Any, key: Key, actor: Any = None) -> Any:
+        from msgspec.structs import replace
+
+        return invoke(self, entity, mutator, args, replace(key, mutator=f"{key.mutator}{next(numbers)}"), actor)
+
+    return [(Unit, "invoke", renamed)]
+
+
+def key_retention() -> Patches:
+    """Results of operations are not kept with the unit: the next owner knows none."""
+
+    def forget(self: Results, rows: dict[str, Origin] | None = None) -> None:
+        self.rows = {}
+
+    return [(Results, "__init__", forget)]
+
+
+def committed_view() -> Patches:
+    """Answers and readers do not wait for the commit."""
+    return [(Unit, "awaited", property(lambda self: self.committed))]
+
+
+def dead_generations() -> Patches:
+    """What a dead generation says is believed."""
+
+    def fenced(self: CellReceiver, number: int, generation: int) -> bool:
+        return number not in self.publishers
+
+    def is_dead(self: MemberBook, node: str, generation: int) -> bool:
+        return False
+
+    return [(CellReceiver, "_fenced", fenced), (MemberBook, "is_dead", is_dead)]
+
+
+def results() -> Patches:
+    """A repeated operation is run again."""
+
+    def nothing(self: Results, key: Key, digest: str = "") -> Outcome | None:
+        return None
+
+    return [(Results, "find", nothing)]
+
+
+ABLATIONS: dict[str, Callable[[], Patches]] = {
+    f.__name__: f
+    for f in (digest, cas, read_back, operation_keys, key_retention, committed_view, dead_generations, results)
+}
+
+
+@contextlib.contextmanager
+def ablation(name: str) -> Iterator[None]:
+    """ "": none. Raises KeyError for an unknown one."""
+    with contextlib.ExitStack() as stack:
+        for target, attribute, instead in ABLATIONS[name]() if name else ():
+            stack.enter_context(mock.patch.object(target, attribute, instead))
+        yield

@@ -1,0 +1,265 @@
+"""A player: the bots' own protocol client over a simulated socket, and what it does with its days."""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+import orjson
+
+from cluster.bots.client import Client, ClientError, Json, Outcome
+from cluster.bots.wire import Socket
+from runtime.mesh.api import MeshError
+from tests.simulation.picture import Picture
+from tests.simulation.wire import SimSocket
+from world.frames import FLAG_CORRECTED
+from world.limits import BOT_MOVE_MS, HTTP_LOGIN_MS, REACH_M, WALK_SPEED_M_PER_S
+from world.messages import Granted, LoginGuest
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import SimCluster
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Told:
+    """One command, from its sending to its result."""
+
+    number: int
+    op: str
+    target: int
+    sent_s: float
+    result: Outcome | None = None
+
+
+class SimClient(Client):
+    """``cluster.bots.client.Client`` with no HTTP and no TCP under it."""
+
+    def __init__(self, cluster: "SimCluster", player: "Player", rng: random.Random, gateways: list[str]) -> None:
+        super().__init__(cast(httpx.AsyncClient, None), gateways, on_binary=player.saw, rng=rng)
+        self._cluster = cluster
+        self._player = player
+        self._sim_rng = rng
+        self.link: SimSocket | None = None
+
+    async def _post(self, path: str, body: Json) -> Json:
+        """What ``gateway.http`` does: asks any login."""
+        assert path == "/v1/auth/guest"
+        gateway = self._cluster.gateway(self.gateways[0])
+        if gateway is None:
+            raise ClientError("http", "connection refused")
+        try:
+            granted = await gateway.mesh.call_any("login", LoginGuest(), deadline_ms=HTTP_LOGIN_MS)
+        except MeshError as error:
+            raise ClientError("http_503", error.code) from error
+        assert isinstance(granted, Granted)
+        return {
+            "access_token": granted.access_token,
+            "refresh_token": granted.refresh_token,
+            "avatar": granted.avatar,
+            "name": granted.name,
+        }
+
+    async def _open(self, url: str) -> None:
+        await asyncio.sleep(self._sim_rng.uniform(0.001, 0.02))
+        gateway = self._cluster.gateway(url)
+        if gateway is None:
+            raise ConnectionRefusedError(url)
+        self._player.picture.clear()
+        serial, delay_ms = self._cluster.next_serial(), self._cluster.client_delay_ms
+        link = SimSocket(gateway, self, random.Random(self._sim_rng.getrandbits(32)), serial, delay_ms)
+        self.link = link
+        self._cluster.sockets[serial] = link
+        self.opening(cast(Socket, link))
+
+    def text(self, payload: bytes) -> None:
+        self._player.heard(payload)
+        super().text(payload)
+
+    def closed(self, code: int, reason: str) -> None:
+        if self.link is not None:
+            self._cluster.sockets.pop(self.link.serial, None)
+        self._player.lost(code, reason)
+        super().closed(code, reason)
+
+
+@dataclass
+class Player:
+    """``live`` is its whole life; what it was told and shown is judged by ``checks``."""
+
+    cluster: "SimCluster"
+    index: int
+    rng: random.Random
+    places: list[tuple[int, float, float]]  # (entity, x, y) of what grows around, where one may go
+    told: list[Told] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)  # with which connections ended
+    picture: Picture = field(default_factory=Picture)
+    goal: tuple[int, float, float] | None = None
+    calm: bool = False  # no new deeds; stand still
+    corrections: int = 0
+
+    def __post_init__(self) -> None:
+        urls = [f"sim://{name}" for name in self.cluster.gateway_names]
+        shift = self.index % len(urls)
+        self.client = SimClient(self.cluster, self, self.rng, urls[shift:] + urls[:shift])
+        self.entered = asyncio.Event()
+        self._moved_s = 0.0
+        self._velocity = (0.0, 0.0)
+        self._applied = 0  # the last input that my own record in the world names
+        self._stood = 0  # the first input that claimed to stand here
+
+    @property
+    def name(self) -> str:
+        return f"player{self.index}"
+
+    @property
+    def waiting(self) -> list[Told]:
+        return [t for t in self.told if t.result is None]
+
+    def problem(self, text: str) -> None:
+        self.problems.append(f"{self.name}: {text}")
+        self.cluster.trace.note(self.name, f"PROBLEM {text}")
+
+    # -- what it hears ------------------------------------------------------------------------------------------------
+    def heard(self, payload: bytes) -> None:
+        self.cluster.trace.note(self.name, payload)
+        if payload.startswith(b'{"t":"event"'):
+            client, message = self.client, orjson.loads(payload)
+            if message["s"] == client.stream and message["n"] > client.event + 1:
+                self.problem(f"event {message['n']} after {client.event} of stream {client.stream}")
+
+    def saw(self, payload: bytes) -> None:
+        self.cluster.trace.mix(payload)
+        piece = self.picture.take(payload, asyncio.get_running_loop().time())
+        if piece is None or not len(piece.motion):
+            return
+        for row in piece.motion[piece.motion["entity"] == self.client.avatar].tolist():
+            self._applied = row[7]
+            if row[8] & FLAG_CORRECTED:
+                self.corrections += 1
+                self.client.x, self.client.y = row[3], row[4]
+                self._velocity = (0.0, 0.0)
+
+    def lost(self, code: int, reason: str) -> None:
+        self.codes.append(code)
+        self.cluster.trace.note(self.name, f"connection ended: {code} {reason}")
+
+    # -- its life -----------------------------------------------------------------------------------------------------
+    async def live(self) -> None:
+        """For ever."""
+        await self._enter()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._walk())
+            group.create_task(self._act())
+            group.create_task(self._stay_connected())
+
+    async def _enter(self) -> None:
+        while True:
+            try:
+                if not self.client.access_token:
+                    await self.client.guest()
+                await self.client.connect()
+                break
+            except ClientError as error:
+                self.cluster.trace.note(self.name, f"not in yet: {error}")
+                await asyncio.sleep(self.rng.uniform(0.2, 0.6))
+        self.session = self.client.session
+        self.entered.set()
+
+    async def _stay_connected(self) -> None:
+        """What the web client and the bots do; an end that forbids reconnecting is a session lost."""
+        client, pause_s = self.client, 0.1
+        while True:
+            await client.lost.wait()
+            if not client.may_reconnect or client.close_code in (4001, 4008):
+                self.problem(f"the session ended: {client.close_code} {client.close_reason}")
+                await asyncio.Event().wait()
+            await asyncio.sleep(pause_s * self.rng.uniform(0.5, 1.0))
+            try:
+                await client.connect()
+                pause_s = 0.1
+            except ClientError as error:
+                pause_s = min(pause_s * 2, 2.0)
+                self.cluster.trace.note(self.name, f"no reconnect: {error}")
+            if client.session != self.session and not client.lost.is_set():
+                self.problem(f"session {self.session} became {client.session}")
+                self.session = client.session
+
+    async def _walk(self) -> None:
+        """Five claims a second: straight to the goal, else standing; in calm until a claim to stand was applied."""
+        loop = asyncio.get_running_loop()
+        self._moved_s = loop.time()
+        while True:
+            await asyncio.sleep(BOT_MOVE_MS / 1_000 * self.rng.uniform(0.9, 1.1))
+            client, now = self.client, loop.time()
+            if self.calm and 0 < self._stood <= self._applied:
+                continue
+            x = client.x + self._velocity[0] * (now - self._moved_s)
+            y = client.y + self._velocity[1] * (now - self._moved_s)
+            self._moved_s = now
+            self._velocity = self._steer(x, y)
+            number = client.move(x, y, *self._velocity)
+            if self._velocity != (0.0, 0.0) or not self.calm:
+                self._stood = 0
+            elif not self._stood:
+                self._stood = number
+
+    def _steer(self, x: float, y: float) -> tuple[float, float]:
+        if self.goal is None or self.calm:
+            return 0.0, 0.0
+        gap = math.hypot(self.goal[1] - x, self.goal[2] - y)
+        if gap < REACH_M * 0.6:
+            return 0.0, 0.0
+        speed = min(WALK_SPEED_M_PER_S, gap / (BOT_MOVE_MS / 1_000))
+        return (self.goal[1] - x) / gap * speed, (self.goal[2] - y) / gap * speed
+
+    async def _act(self) -> None:
+        """One deed after the other, with a second command in flight now and then."""
+        self.goal = self.rng.choice(self.places[:6])
+        while True:
+            await asyncio.sleep(self.rng.uniform(0.05, 0.6))
+            if self.calm:
+                continue
+            deed = self.rng.random()
+            if deed < 0.1:
+                self._command("say", text=f"here is {self.name}")
+            elif deed < 0.16:
+                self._command("inventory")
+            elif deed < 0.22:
+                self._command("look", target=self.rng.choice(self.places)[0])
+            elif deed < 0.32:
+                self.goal = self.rng.choice(self.places if self.rng.random() < 0.5 else self.places[:6])
+            else:
+                await self._gather()
+
+    async def _gather(self) -> None:
+        """From what is at hand; now and then without waiting for the result, or from what is far."""
+        near = sorted(self.places, key=lambda p: math.hypot(p[1] - self.client.x, p[2] - self.client.y))
+        reachable = [p for p in near[:3] if math.hypot(p[1] - self.client.x, p[2] - self.client.y) < REACH_M * 0.9]
+        if not reachable and self.rng.random() < 0.8:
+            return
+        result = self._command("gather", target=(reachable or near)[0][0])
+        if self.rng.random() < 0.7:
+            await asyncio.wait([result], timeout=3.0)
+
+    def _command(self, op: str, **args: Any) -> "asyncio.Future[Outcome]":
+        future = self.client.begin(op, **args)
+        told = Told(self.client.number, op, int(args.get("target", 0)), asyncio.get_running_loop().time())
+        self.told.append(told)
+        self.cluster.trace.note(self.name, f"command {told.number} {op} {args}")
+
+        def ended(done: "asyncio.Future[Outcome]") -> None:
+            if done.cancelled():
+                return
+            if done.exception() is not None:
+                self.problem(f"command {told.number}: {done.exception()}")
+            else:
+                told.result = done.result()
+
+        future.add_done_callback(ended)
+        return future

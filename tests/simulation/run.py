@@ -1,0 +1,121 @@
+"""One seed, from an empty store to its verdict, in virtual time."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+
+from tests.simulation.ablations import ablation
+from tests.simulation.checks import Monitor, disagreements, verdict
+from tests.simulation.cluster import SEED, SimCluster, steady_identities
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.plan import Plan, draw
+from tests.simulation.player import Player
+from tests.simulation.trace import Trace
+from tests.support.virtual import Deadlock, VirtualLoop
+from world.limits import REGION_M
+from world.natural import natural
+from world.terrain import spawn
+
+POLL_S = 0.5
+ENTER_BOUND_S = 30.0
+
+
+@dataclass
+class Report:
+    seed: int
+    digest: str  # of the trace
+    problems: list[str]
+    figures: dict[str, float] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def simulate(seed: int, without: str = "", keep_trace: bool = False) -> Report:
+    """``without``: a safeguard taken out, by its name in ``ablations``."""
+    steady_identities()
+    plan, trace = draw(seed), Trace(keep_trace)
+    began = time.process_time()
+    loop = VirtualLoop(seed)
+    report = Report(seed, "", [])
+    try:
+        with ablation(without), asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(_story(plan, trace, report))
+    except Deadlock as deadlock:
+        report.problems.append(str(deadlock))
+    report.problems += [f"lost exception: {lost.get('exception') or lost.get('message')}" for lost in loop.lost]
+    report.digest, report.text = trace.digest, trace.text()
+    report.figures["cpu_s"] = time.process_time() - began
+    return report
+
+
+async def _story(plan: Plan, trace: Trace, report: Report) -> None:
+    cluster = SimCluster(plan, trace)
+    monitor = Monitor(cluster)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    async with asyncio.TaskGroup() as group:
+        await cluster.start_all(group)
+        players = [_player(cluster, plan, n) for n in range(plan.players)]
+        nemesis = Nemesis(cluster, players)
+        nemesis.begin()
+        extras = [group.create_task(player.live(), name=player.name) for player in players]
+        extras.append(group.create_task(monitor.watch(), name="monitor"))
+        await nemesis.strike()
+        nemesis.relent()
+        for player in players:
+            player.calm = True
+        trace.note("nemesis", "calm")
+        calm_s = loop.time()
+        problems = await _settle(cluster, players, plan.calm_bound_s)
+        report.problems += verdict(cluster, players, monitor) + problems
+        report.figures |= _figures(cluster, players, monitor)
+        report.figures |= {"virtual_s": loop.time() - began_s, "calm_s": loop.time() - calm_s}
+        for task in extras:
+            task.cancel()
+        await asyncio.wait(extras)
+        await cluster.end()
+
+
+async def _settle(cluster: SimCluster, players: list[Player], bound_s: float) -> list[str]:
+    """What is still wrong when the bound is over; empty as soon as all agree, twice in a row."""
+    loop = asyncio.get_running_loop()
+    end_s, agreed = loop.time() + bound_s, 0
+    while True:
+        await asyncio.sleep(POLL_S)
+        problems = disagreements(cluster, players)
+        agreed = 0 if problems else agreed + 1
+        if agreed == 2 or loop.time() > end_s:
+            return [f"not calm after {bound_s:.0f} s: {problem}" for problem in problems]
+
+
+def _player(cluster: SimCluster, plan: Plan, index: int) -> Player:
+    return Player(cluster, index, random.Random(f"player {index} {plan.seed}"), _places())
+
+
+def _places(radius_m: float = 55.0) -> list[tuple[int, float, float]]:
+    """(entity, x, y) of what grows around the spawn, nearest first: where players go."""
+    x, y = spawn(SEED)
+    rows = natural(SEED, int(x // REGION_M), int(y // REGION_M))
+    near = sorted(((r.x - x) ** 2 + (r.y - y) ** 2, r.entity, r.x, r.y) for r in rows)
+    return [(entity, at_x, at_y) for gap, entity, at_x, at_y in near if gap < radius_m**2]
+
+
+def _figures(cluster: SimCluster, players: list[Player], monitor: Monitor) -> dict[str, float]:
+    told = [t for player in players for t in player.told]
+    statistics = cluster.network.statistics
+    return {
+        "commands": len(told),
+        "gathered": sum(t.op == "gather" and t.result is not None and t.result.ok for t in told),
+        "writes": cluster.watch.writes,
+        "messages": statistics.delivered,
+        "frames": statistics.frames,
+        "frames_lost": statistics.frames_lost,
+        "stale_seen": monitor.stale_seen,
+        "longest_ownerless_s": monitor.longest_ownerless_s,
+        "corrections": sum(p.corrections for p in players),
+        "starts": sum(node.starts for node in cluster.nodes.values()),
+    }

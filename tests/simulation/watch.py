@@ -1,0 +1,96 @@
+"""Checkers that watch while it happens: every write of the store, every digest."""
+
+import asyncio
+from collections import defaultdict
+from typing import NamedTuple
+
+from runtime.mesh.node import MeshNode
+from runtime.store.memory import Table
+from tests.simulation.trace import Trace
+from world.frames import DIGEST_TOPIC
+from world.ids import NodeId
+from world.unit_document import Head, UnitDocument
+
+UNITS = ("avatar:", "region:")
+
+
+class Command(NamedTuple):
+    """A client's command as operation keys name it."""
+
+    unit: str
+    session: int
+    number: int
+
+
+class StoreWatch:
+    """Every write that lands. Invariants 1 (one committed writer per unit and epoch), 2 and 4 (one transfer per
+    command, and it never changes)."""
+
+    def __init__(self, table: Table, trace: Trace) -> None:
+        self.broken: list[str] = []
+        self.heads: dict[str, Head] = {}
+        self.caused: defaultdict[Command, set[tuple[str, int]]] = defaultdict(set)  # -> transfers (giver, n)
+        self.writes = 0
+        self._trace = trace
+        self._put = table.put
+        table.put = self.put  # type: ignore[method-assign]
+
+    def put(self, key: str, value: bytes) -> int:
+        self.writes += 1
+        self._trace.mix(value)
+        if key.startswith(UNITS):
+            head = Head.parse(value)
+            self._trace.note("store", f"{key} {head.owner}:{head.generation} e{head.epoch} v{head.version}")
+            self._check(key, head)
+            self._note_transfers(key, value)
+        elif key.startswith("srv:"):
+            self._trace.note("store", f"{key} {value.decode()}")
+        return self._put(key, value)
+
+    def _break(self, text: str) -> None:
+        self.broken.append(text)
+        self._trace.note("store", f"PROBLEM {text}")
+
+    def _check(self, key: str, head: Head) -> None:
+        last = self.heads.get(key)
+        self.heads[key] = head
+        if last is None:
+            return
+        if head.version != last.version + 1:
+            self._break(f"{key}: version {last.version} followed by {head.version}")
+        released = not head.owner and head.epoch == last.epoch
+        same = (head.owner, head.generation, head.epoch) == (last.owner, last.generation, last.epoch)
+        if not (same or released or head.epoch == last.epoch + 1):
+            self._break(f"{key}: {last.owner}:{last.generation} at {last.epoch} followed by {head}")
+
+    def _note_transfers(self, key: str, value: bytes) -> None:
+        for entry in UnitDocument.parse(value).outbox.entries:
+            if entry.cause is None:
+                continue
+            transfers = self.caused[Command(entry.cause.origin, entry.cause.session, entry.cause.number)]
+            transfers.add((key, entry.n))
+            if len(transfers) > 1:
+                self._break(f"one command, several transfers: {entry.cause} {sorted(transfers)}")
+
+
+class DigestWatch:
+    """When each game server last got a digest of each other one: what its own idea of staleness is compared with."""
+
+    def __init__(self) -> None:
+        self._heard_s: dict[tuple[str, str], float] = {}
+
+    def follow(self, server: str, mesh: MeshNode) -> None:
+        began_s = asyncio.get_running_loop().time()
+
+        def frame(publisher: NodeId, topic: bytes, _body: bytes) -> None:
+            if topic == DIGEST_TOPIC:
+                self._heard_s[server, publisher] = asyncio.get_running_loop().time()
+
+        for pair in [p for p in self._heard_s if p[0] == server]:
+            self._heard_s[pair] = began_s
+        mesh.on_frame(frame)
+
+    def silent_s(self, server: str, publisher: str) -> float:
+        """Since the last digest; 0 where there was none yet."""
+        now = asyncio.get_running_loop().time()
+        return now - self._heard_s.get((server, publisher), now)
