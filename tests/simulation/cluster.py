@@ -36,8 +36,8 @@ RESTART_S = 0.3
 
 def steady_identities() -> None:
     """Sets of these iterate in an order of their own, the same in every run: by default it is that of addresses."""
-    Watcher.__hash__ = _watcher_hash  # type: ignore[method-assign]
-    Owned.__hash__ = _owned_hash  # type: ignore[method-assign]
+    setattr(Watcher, "__hash__", _watcher_hash)  # noqa: B010 - mypy knows better what a class may change
+    setattr(Owned, "__hash__", _owned_hash)  # noqa: B010
 
 
 def _watcher_hash(self: Watcher) -> int:
