@@ -52,7 +52,7 @@ class FakeGateway:
     def world_ms(self) -> int:
         return 1_000_000 + int((time.monotonic() - self.started) * 1000)
 
-    # -- HTTP ----------------------------------------------------------------------------------------------------------
+    # -- HTTP --------------------------------------------------------------------------------------------------------
 
     def install(self, page: Page) -> None:
         page.context.route(f"{ORIGIN}/**", self._http)
@@ -100,7 +100,7 @@ class FakeGateway:
         else:
             route.fulfill(status=404)
 
-    # -- the socket ------------------------------------------------------------------------------------------------------
+    # -- the socket --------------------------------------------------------------------------------------------------
 
     def _socket(self, socket: WebSocketRoute) -> None:
         self.sockets.append(socket)
@@ -163,19 +163,23 @@ class FakeGateway:
         self._say({"t": "ready", **ready, "gateway": "gw1", "world_ms": self.world_ms})
         state = {"name": "Amber Finch", "inventory": self.inventory} if resync else None
         attached = {"server": self.server, "epoch": 1, "stream": 5, "event": self.events, "last_input": 0}
-        self._say({"t": "attached", **attached, "x": x, "y": y, "radius": 50, "world_ms": self.world_ms, "resync": state})
+        self._say(
+            {"t": "attached", **attached, "x": x, "y": y, "radius": 50, "world_ms": self.world_ms, "resync": state}
+        )
         shown = sorted(grid.subcells_in_sight(grid.subcell_at(x, y), 50))
         self._send(frames.sight_bytes(shown, []))
         self._snapshot(shown)
 
-    # -- the world ---------------------------------------------------------------------------------------------------------
+    # -- the world ---------------------------------------------------------------------------------------------------
 
     def position(self) -> tuple[float, float]:
         if not self.moves:
             return self.spawn
         return float(self.moves[-1]["x"]), float(self.moves[-1]["y"])
 
-    def join(self, number: int, name: str, dx: float, dy: float, vx: float = 0, vy: float = 0, publisher: int = 1) -> int:
+    def join(
+        self, number: int, name: str, dx: float, dy: float, vx: float = 0, vy: float = 0, publisher: int = 1
+    ) -> int:
         """A companion at an offset from the spawn; told at the next snapshot or tick."""
         entity = entity_id(1, number)
         at = {"x": self.spawn[0] + dx, "y": self.spawn[1] + dy, "vx": vx, "vy": vy, "version": 1}

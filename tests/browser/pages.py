@@ -78,6 +78,19 @@ class PlayPage:
         for key in keys:
             self.page.keyboard.up(key)
 
+    def approach(self, x: float, y: float, near_m: float = 6, within_s: float = 40) -> None:
+        """Walk by the arrow keys, one axis after the other, until both are within ``near_m``. Raises AssertionError."""
+        for axis, aim in enumerate((x, y)):
+            for _ in range(int(within_s)):
+                gap = aim - self.position[axis]
+                if abs(gap) <= near_m:
+                    break
+                step = 1 if gap > 0 else -1
+                ms = min(int((abs(gap) - near_m / 2) / 6 * 1000), 900)
+                self.walk(step if axis == 0 else 0, step if axis == 1 else 0, ms)
+            else:
+                raise AssertionError(f"never came near {x}, {y}: {self.state()}")
+
     def pass_ms(self, ms: int) -> None:
         for _ in range(max(ms // 50, 1)):
             self.each_step()
@@ -101,8 +114,20 @@ class PlayPage:
         self.page.mouse.move(x, y)
         return float(x), float(y)
 
+    def card(self, entity: int, within_s: float = 20) -> str:
+        """Point at an entity until its card shows; the card's text."""
+        for _ in range(int(within_s * 5)):
+            self.point(entity)
+            self.pass_ms(200)
+            if self.page.is_visible("#card"):
+                return self.page.inner_text("#card")
+        raise AssertionError(f"no card for {entity} within {within_s} s; {self.state()}")
+
     def gather(self, entity: int, within_s: float = 20) -> None:
-        """Click a node and wait until what is carried grew."""
+        """Walk until a node is on screen, click it and wait until what is carried grew."""
+        found = self.entity(entity)
+        assert found is not None, f"entity {entity} is not in sight"
+        self.approach(found["x"], found["y"])
         before = sum(self.read("inventory").values())
         self.click(entity)
         self.wait(f"Object.values(projectk.inventory).reduce((a, b) => a + b, 0) > {before}", within_s)

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext
 from tests.browser.fake_gateway import AVATAR, ORIGIN, VENDOR, FakeGateway
 from tests.browser.pages import PlayPage
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_newcomer_sees_the_world_walks_talks_and_gathers(context: BrowserConte
     assert play.pixels_not_blank()
     assert play.read("server") == "gs2"
 
-    x, _y = play.position
+    x, y = play.position
     play.walk(1, 0, 800)
     play.wait(f"projectk.position.x > {x + 1.5} && projectk.position.acknowledged > 0")
     assert len(gateway.moves) >= 2, "walking was not claimed"
@@ -44,7 +44,7 @@ def test_a_newcomer_sees_the_world_walks_talks_and_gathers(context: BrowserConte
     play.say("Hello <b>there</b>")
     play.wait("projectk.chat.includes('Amber Finch: Hello <b>there</b>')")
 
-    node = min(play.entities("bush") + play.entities("rock"), key=lambda e: abs(e["x"] - x) + abs(e["y"] - _y))
+    node = min(play.entities("bush") + play.entities("rock"), key=lambda e: abs(e["x"] - x) + abs(e["y"] - y))
     play.gather(node["id"], within_s=40)
     said = [heard for heard in gateway.heard if heard["t"] == "command" and heard["op"] == "gather"]
     assert said[-1]["args"] == {"target": node["id"]}
@@ -98,11 +98,9 @@ def test_pointing_shows_name_owner_and_what_is_left(context: BrowserContext) -> 
     gateway.tick()
     gateway.socket.close(code=1012)  # a new socket brings a snapshot with the companion's name
     play.wait(f"projectk.state === 'attached' && projectk.entities.some((e) => e.id === {other} && e.fields.name)", 15)
-    play.point(other)
-    card = play.page.locator("#card")
-    card.wait_for(state="visible")
-    assert "Misty Wren" in card.inner_text()
-    assert "gs3" in card.inner_text()
+    card = play.card(other)
+    assert "Misty Wren" in card
+    assert "gs3" in card
     rock = play.entities("rock")[0]
     gateway.set_stock(rock["id"], 3, rock["x"], rock["y"], 9)
     play.wait(f"projectk.entities.find((e) => e.id === {rock['id']}).fields.stone === 3")
