@@ -10,6 +10,7 @@ from gateway.counters import Counters
 from gateway.fanout import Fanout, Watcher
 from gateway.keys import Keys
 from gateway.moves import MoveOutbox
+from gateway.silence import SilentServers
 from runtime.mesh.api import Mesh, MeshError, Sender
 from runtime.service import Service
 from world.clock import Clock
@@ -43,6 +44,7 @@ class Gateway:
         self._clients: dict[Watcher, Client] = {}
         self._sessions: dict[tuple[int, int], Client] = {}  # (avatar, session)
         self._watched: dict[NodeId, int] = {}  # game servers' generations last seen in the book
+        self._silent = SilentServers(mesh.book, service.clock)
 
     def serve(self) -> None:
         """Take part in the mesh and start the loops."""
@@ -102,9 +104,11 @@ class Gateway:
 
     def ready(self) -> bool:
         """Whether a newcomer could play here."""
-        members = self.mesh.book.members
-        roles = ("gameserver", "login")
-        return not self.draining and all(any(m.status == "ready" for m in members(role)) for role in roles)
+        return not self.draining and all(self._answers(role) for role in ("gameserver", "login"))
+
+    def _answers(self, role: str) -> bool:
+        book = self.mesh.book
+        return any(m.status == "ready" and not book.suspected(NodeId(m.id)) for m in book.members(role))
 
     def drain(self) -> None:
         """Send everybody elsewhere."""
@@ -151,6 +155,7 @@ class Gateway:
                 self._server_dead(node, known)
 
     def _server_dead(self, node: NodeId, generation: int) -> None:
+        """Dead, or silent for so long that its players are told: they are attached anew, there or elsewhere."""
         for client in list(self._sessions.values()):
             client.run(client.session.server_lost(node, generation))
 
@@ -172,6 +177,8 @@ class Gateway:
             for client in list(self._clients.values()):
                 if client.session.wake_ms <= now:
                     client.run(client.session.tick())
+            for node, generation in self._silent.found(self._watched):
+                self._server_dead(node, generation)
 
     async def _refresh_loop(self) -> None:
         """Fetch the fresh snapshots that the mirror wants."""

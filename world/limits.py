@@ -197,6 +197,7 @@ EARLY_EVENTS_MESSAGES: Final = 64  # that overtook their ``attached``; overflow:
 INPUT_ROWS_KEPT: Final = 256  # per client, newest kept
 EVENT_TAIL_CHECK_MS: Final = 5_000  # a lost last event is asked for this long after
 OPEN_SESSION_MS: Final = 5_000
+OWNER_SILENT_MS: Final = 3_500  # suspected for this long, dead or not: its clients are told and attached anew
 MIRROR_OVERFLOW_BYTES: Final = 4 * MIRROR_DELTA_BYTES  # per (publisher, cell); beyond it newcomers wait
 MIRROR_REFRESHES_IN_FLIGHT: Final = 16
 KEYS_REFRESH_MS: Final = 1_000  # an unknown signing key is asked for at most this often

@@ -32,6 +32,7 @@ class StubBook:
         self.all = list(members)
         self.changed: list[Callable[[], None]] = []
         self.died: list[Callable[[NodeId, int], None]] = []
+        self.silent: set[str] = set()
 
     def members(self, role: str | None = None) -> list[Member]:
         return [m for m in self.all if role in (None, m.role)]
@@ -40,7 +41,7 @@ class StubBook:
         return next((m for m in self.all if m.id == node), None)
 
     def suspected(self, node: NodeId) -> bool:
-        return False
+        return node in self.silent
 
     def highest_generation(self, node: NodeId) -> int:
         return max((m.generation for m in self.all if m.id == node), default=0)

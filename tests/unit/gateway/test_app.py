@@ -9,11 +9,12 @@ from gateway.closing import REPLACED, Closing
 from runtime.mesh.api import Sender
 from runtime.service import Service
 from tests.support.aio import run
+from tests.support.virtual import run_virtual
 from tests.unit.gateway.support import AVATAR, SERVER, StubMesh, attached, token, with_login
 from world import frames
 from world.grid import cell_at
 from world.ids import NodeId
-from world.limits import GATEWAY_FLUSH_MS
+from world.limits import GATEWAY_FLUSH_MS, OWNER_SILENT_MS
 from world.messages import Attach, Events, Member, Moved, SessionEnded, Views
 
 FROM = Sender(NodeId(SERVER), 3)
@@ -103,3 +104,29 @@ def test_a_newer_generation_of_the_owner_means_attach_anew() -> None:
             assert [node for node, message in mesh.sent if isinstance(message, Attach)][-1] == "gs2"
 
     run(play())
+
+
+def test_players_of_servers_that_nobody_is_left_to_declare_dead_are_told_and_come_back() -> None:
+    async def play() -> None:
+        service = Service.for_test("gateway", "gw1")
+        async with service:
+            mesh = with_login(StubMesh(), lambda: service.clock.world_ms() / 1_000)
+            gateway, socket = build(service, mesh), FakeSocket()
+            access = token("access", service.clock.world_ms() / 1_000)
+            gateway.connect(socket).text(orjson.dumps({"t": "identify", "protocol": 1, "token": access}))
+            await flushed()
+            assert gateway.ready()
+            mesh.book.silent = {SERVER}
+            del mesh.answers[Attach]
+            assert not gateway.ready()
+            await asyncio.sleep(OWNER_SILENT_MS / 1_000 - 0.5)
+            assert socket.tags()[2:] == ["attached"], "suspicion alone disturbs nobody"
+            await asyncio.sleep(5)
+            assert socket.tags()[2:] == ["attached", "detached"]
+            mesh.book.silent = set()
+            mesh.answers[Attach] = lambda _m: attached()
+            await asyncio.sleep(5)
+            assert socket.tags()[2:] == ["attached", "detached", "attached"]
+            assert gateway.ready()
+
+    run_virtual(play())
