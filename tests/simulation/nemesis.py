@@ -14,6 +14,7 @@ class Nemesis:
     def __init__(self, cluster: SimCluster, players: list[Player]) -> None:
         self._cluster = cluster
         self._players = players
+        self._rng = random.Random(f"nemesis {cluster.plan.seed}")
         self._hung: set[str] = set()
 
     def begin(self) -> None:
@@ -44,6 +45,19 @@ class Nemesis:
 
     async def _crash(self, strike: Strike) -> None:
         self._cluster.crash(strike.target, strike.lasts_s)
+
+    async def _ambush(self, strike: Strike) -> None:
+        """At the worst moment: items have just left one unit for another; the owner of either is struck."""
+        cluster = self._cluster
+        sprung: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        cluster.watch.ambushes.append(sprung)
+        done, _ = await asyncio.wait([sprung], timeout=max(0.1, cluster.plan.active_s - strike.at_s))
+        if not done:
+            return
+        await asyncio.sleep(self._rng.choice((0.0, 0.001, 0.02, 0.1)) * self._rng.random())
+        head = cluster.watch.heads.get(self._rng.choice(sprung.result()))
+        if head is not None and head.owner:
+            await getattr(self, f"_{strike.target}")(strike._replace(target=head.owner))
 
     async def _zombie(self, strike: Strike) -> None:
         """A process that hangs: nobody hears of it and the store answers it nothing; then it all goes on, and what it

@@ -11,7 +11,8 @@ SERVERS = ("gs1", "gs2", "gs3")
 
 
 class Strike(NamedTuple):
-    """One fault of the nemesis: ``kind`` names a method of ``Nemesis``, ``target`` a node, a pair, or a player."""
+    """One fault of the nemesis: ``kind`` names a method of ``Nemesis``, ``target`` a node, a pair, a player, or
+    what an ambush does."""
 
     at_s: float  # after the players have come
     kind: str
@@ -102,12 +103,14 @@ def _strikes(rng: random.Random, gateways: int, players: int, active_s: float) -
     found = [
         Strike(rng.uniform(0, active_s), "drop", str(rng.randrange(players)), 0.0) for _ in range(rng.choice((0, 1, 3)))
     ]
-    heavy = rng.choice(("", "crash", "crash", "zombie", "zombie", "gateway", "partition", "partition", "store_away"))
-    for kind in (heavy, rng.choice(("", "", "stall", "partition", "crash"))):
+    heavy = rng.choice(("", "ambush", "ambush", "ambush", "crash", "zombie", "gateway", "partition", "store_away"))
+    for kind in (heavy, rng.choice(("", "stall", "partition", "crash", "ambush"))):
         at_s = rng.uniform(0.2, active_s * 0.8)
         if kind in ("crash", "zombie"):  # shorter and longer than the 3 s after which the silent are declared dead
             lasts_s = rng.uniform(0.3, 1.5) if rng.random() < 0.6 else rng.uniform(3.5, 5.0)
             found.append(Strike(at_s, kind, rng.choice(SERVERS), lasts_s))
+        elif kind == "ambush":
+            found.append(Strike(at_s, kind, rng.choice(("crash", "crash", "zombie")), rng.uniform(0.3, 4.5)))
         elif kind == "gateway":
             found.append(Strike(at_s, "crash", f"gw{rng.randint(1, gateways)}", rng.uniform(0.1, 1.5)))
         elif kind == "partition":

@@ -128,6 +128,8 @@ class Player:
     # -- what it hears ------------------------------------------------------------------------------------------------
     def heard(self, payload: bytes) -> None:
         self.cluster.trace.note(self.name, payload)
+        if payload.startswith(b'{"t":"attached"'):
+            self._stood = 0  # what was applied may have been rolled back: claim anew
         if payload.startswith(b'{"t":"event"'):
             client, message = self.client, orjson.loads(payload)
             if message["s"] == client.stream and message["n"] > client.event + 1:
@@ -143,7 +145,7 @@ class Player:
             if row[8] & FLAG_CORRECTED:
                 self.corrections += 1
                 self.client.x, self.client.y = row[3], row[4]
-                self._velocity = (0.0, 0.0)
+                self._velocity, self._stood = (0.0, 0.0), 0
 
     def lost(self, code: int, reason: str) -> None:
         self.codes.append(code)
@@ -220,32 +222,39 @@ class Player:
 
     async def _act(self) -> None:
         """One deed after the other, with a second command in flight now and then."""
-        self.goal = self.rng.choice(self.places[:6])
+        self.goal = self.rng.choice(self._nearest(3))
         while True:
-            await asyncio.sleep(self.rng.uniform(0.05, 0.6))
+            await asyncio.sleep(self.rng.uniform(0.02, 0.4))
             if self.calm:
                 continue
             deed = self.rng.random()
-            if deed < 0.1:
+            if deed < 0.08:
                 self._command("say", text=f"here is {self.name}")
-            elif deed < 0.16:
+            elif deed < 0.12:
                 self._command("inventory")
-            elif deed < 0.22:
+            elif deed < 0.16:
                 self._command("look", target=self.rng.choice(self.places)[0])
-            elif deed < 0.32:
-                self.goal = self.rng.choice(self.places if self.rng.random() < 0.5 else self.places[:6])
+            elif deed < 0.22:
+                self.goal = self.rng.choice(self.places if self.rng.random() < 0.4 else self._nearest(5))
             else:
                 await self._gather()
 
     async def _gather(self) -> None:
         """From what is at hand; now and then without waiting for the result, or from what is far."""
-        near = sorted(self.places, key=lambda p: math.hypot(p[1] - self.client.x, p[2] - self.client.y))
-        reachable = [p for p in near[:3] if math.hypot(p[1] - self.client.x, p[2] - self.client.y) < REACH_M * 0.9]
+        near = self._nearest(3)
+        reachable = [p for p in near if math.hypot(p[1] - self.client.x, p[2] - self.client.y) < REACH_M * 0.9]
         if not reachable and self.rng.random() < 0.8:
             return
         result = self._command("gather", target=(reachable or near)[0][0])
         if self.rng.random() < 0.7:
             await asyncio.wait([result], timeout=3.0)
+        last = self.told[-1].result
+        if last is not None and last.code == "depleted":
+            self.goal = self.rng.choice(self._nearest(6)[1:])
+
+    def _nearest(self, count: int) -> list[tuple[int, float, float]]:
+        client = self.client
+        return sorted(self.places, key=lambda p: math.hypot(p[1] - client.x, p[2] - client.y))[:count]
 
     def _command(self, op: str, **args: Any) -> "asyncio.Future[Outcome]":
         future = self.client.begin(op, **args)

@@ -117,5 +117,5 @@ def _figures(cluster: SimCluster, players: list[Player], monitor: Monitor) -> di
         "stale_seen": monitor.stale_seen,
         "longest_ownerless_s": monitor.longest_ownerless_s,
         "corrections": sum(p.corrections for p in players),
-        "starts": sum(node.starts for node in cluster.nodes.values()),
+        "killed": sum(node.starts - 1 for node in cluster.nodes.values()),
     }

@@ -31,6 +31,7 @@ class StoreWatch:
         self.heads: dict[str, Head] = {}
         self.caused: defaultdict[Command, set[tuple[str, int]]] = defaultdict(set)  # -> transfers (giver, n)
         self.writes = 0
+        self.ambushes: list[asyncio.Future[tuple[str, str]]] = []  # told of the next transfer: (giver, receiver)
         self._trace = trace
         self._put = table.put
         table.put = self.put  # type: ignore[method-assign]
@@ -63,11 +64,19 @@ class StoreWatch:
         if not (same or released or head.epoch == last.epoch + 1):
             self._break(f"{key}: {last.owner}:{last.generation} at {last.epoch} followed by {head}")
 
+    def _spring(self, giver: str, receiver: str) -> None:
+        for waiting in self.ambushes:
+            if not waiting.done():
+                waiting.set_result((giver, receiver))
+        self.ambushes.clear()
+
     def _note_transfers(self, key: str, value: bytes) -> None:
         for entry in UnitDocument.parse(value).outbox.entries:
             if entry.cause is None:
                 continue
             transfers = self.caused[Command(entry.cause.origin, entry.cause.session, entry.cause.number)]
+            if (key, entry.n) not in transfers:
+                self._spring(key, entry.to)
             transfers.add((key, entry.n))
             if len(transfers) > 1:
                 self._break(f"one command, several transfers: {entry.cause} {sorted(transfers)}")

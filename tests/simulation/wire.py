@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from gateway.client import Client as GatewayClient
 from gateway.closing import Closing
 from gateway.gateway import Gateway
 
+IN_FLIGHT = 10_000  # messages one way: reaching it is a mistake
 STALLED_WEIGHT = 64  # a byte that a stalled client does not take counts as so many: its kernel's buffers are small
 
 
@@ -47,29 +49,35 @@ class SimSocket:
         self._rng = rng
         self._delay_ms = delay_ms
         self._last_up_s = self._last_down_s = 0.0
+        self._upward: deque[Callable[[], None]] = deque(maxlen=IN_FLIGHT)
+        self._downward: deque[Callable[[], None]] = deque(maxlen=IN_FLIGHT)
         self._waiting_bytes = 0
         self._stalled_until_s = 0.0
         self._client_open = self._gateway_open = True
         self._client: GatewayClient = gateway.connect(self)
 
     # -- delays -----------------------------------------------------------------------------------------------------
-    def _at(self, after_s: float) -> float:
-        now = asyncio.get_running_loop().time()
-        return max(after_s, now + self._rng.uniform(0.1, self._delay_ms) / 1_000)
+    def _put(self, direction: deque[Callable[[], None]], after_s: float, act: Callable[[], None]) -> float:
+        """Done a little later, behind what was put there before; when, at the latest. (What is due at the same time
+        is run in any order by the loop: so each turn takes the oldest.)"""
+        loop = asyncio.get_running_loop()
+        at_s = max(after_s, loop.time() + self._rng.uniform(0.1, self._delay_ms) / 1_000)
+        assert len(direction) < IN_FLIGHT
+        direction.append(act)
+        loop.call_at(at_s, lambda: direction.popleft()())
+        return at_s
 
     def _up(self, act: Callable[[], None]) -> None:
-        self._last_up_s = self._at(self._last_up_s)
-        asyncio.get_running_loop().call_at(self._last_up_s, act)
+        self._last_up_s = self._put(self._upward, self._last_up_s, act)
 
     def _down(self, act: Callable[[], None], size: int = 0) -> None:
-        self._last_down_s = self._at(max(self._last_down_s, self._stalled_until_s))
         self._waiting_bytes += size
 
         def arrive() -> None:
             self._waiting_bytes -= size
             act()
 
-        asyncio.get_running_loop().call_at(self._last_down_s, arrive)
+        self._last_down_s = self._put(self._downward, max(self._last_down_s, self._stalled_until_s), arrive)
 
     def stall(self, seconds: float) -> None:
         """The client reads nothing for so long."""
