@@ -81,10 +81,10 @@ function broadleaf(seed) {
   const roll = chance(seed);
   const color = /** @type {string} */ (LEAF[seed % LEAF.length]);
   return drawing(6.8, 7.2, 0.5, (pen, s) => {
-    trunk(pen, s, 0.3, 2.6, "#7a5636");
-    leaves(pen, -1.05 * s, -3.1 * s, (1.05 + roll() * 0.2) * s, lighten2(color, -0.1), roll);
-    leaves(pen, 1.1 * s, -3.2 * s, (1.05 + roll() * 0.2) * s, lighten2(color, -0.14), roll);
-    leaves(pen, 0.05 * s, -4.25 * s, (1.45 + roll() * 0.2) * s, color, roll);
+    trunk(pen, s, 0.36, 2.2, "#7a5636");
+    leaves(pen, -1.1 * s, -2.45 * s, (1.15 + roll() * 0.2) * s, lighten2(color, -0.1), roll);
+    leaves(pen, 1.15 * s, -2.55 * s, (1.15 + roll() * 0.2) * s, lighten2(color, -0.14), roll);
+    leaves(pen, 0.05 * s, -3.65 * s, (1.6 + roll() * 0.2) * s, color, roll);
   });
 }
 

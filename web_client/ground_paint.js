@@ -141,10 +141,12 @@ function sharpen(t) {
 /** Light and shade: wide drifts, brush strokes, grain. @param {number[]} rgb @param {number} x @param {number} y */
 function shade(rgb, x, y) {
   const wet = /** @type {number} */ (rgb[3]);
-  const wide = noise(x / 19, y / 19) - 0.5;
-  const brush = noise(x / 3.1 + 7, y / 2.1) - 0.5;
-  const fine = noise(x * 2.3, y * 2.3 + 13) - 0.5;
-  const amount = wet >= 0.5 ? 0.07 * wide + 0.05 * (noise(x / 4 + 3, y / 1.1) - 0.5) : 0.2 * wide + 0.1 * brush + 0.055 * fine;
+  const u = x * 0.8 + y * 0.6; // turned, so that the noise's lattice is not seen
+  const v = y * 0.8 - x * 0.6;
+  const wide = noise(u / 19, v / 19) * 0.65 + noise(v / 8.3 + 40, u / 8.3) * 0.35 - 0.5;
+  const brush = noise(u / 3.1 + 7, v / 2.1) - 0.5;
+  const fine = noise(u * 1.7 + 5, v * 1.7 + 13) * 0.6 + noise(v * 3.9, u * 3.9) * 0.4 - 0.5;
+  const amount = wet >= 0.5 ? 0.07 * wide + 0.05 * (noise(x / 4 + 3, y / 1.1) - 0.5) : 0.21 * wide + 0.085 * brush + 0.05 * fine;
   const warm = wet >= 0.5 ? 0 : wide * 10; // sunlit drifts are warmer, shaded ones cooler
   rgb[0] = /** @type {number} */ (rgb[0]) * (1 + amount) + warm;
   rgb[1] = /** @type {number} */ (rgb[1]) * (1 + amount) + warm * 0.35;

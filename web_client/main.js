@@ -16,7 +16,8 @@ import { Ui } from "./ui.js";
 import { Walker } from "./walker.js";
 import { World } from "./world.js";
 
-const SLOW_FRAME_MS = 100; // longer frames walk on in steps of this
+const STEP_MS = 40; // of walking
+const LONGEST_WALK_MS = 500; // in one frame, however long it took
 const NEAR_M = 14; // E gathers the nearest within this
 const RELEASE_M = 0.6; // a led walk ends about here when the pointer is let go
 
@@ -41,7 +42,6 @@ class Game {
     this.lastFrame = performance.now();
     this.frames = 0;
     this.ordering = false;
-    this.walker.onArrive = (target) => void this.gather(target);
     this.#wireWorld();
     this.#wireConnection();
   }
@@ -165,19 +165,27 @@ class Game {
     else this.ui.toast("Nothing to gather close by.");
   }
 
-  /** @param {number} target */
-  async gather(target) {
+  /** @param {number} target @param {boolean} [again] once more if we turn out to stand elsewhere than we thought */
+  async gather(target, again = true) {
     if (this.ordering) return; // one pair of hands
     this.ordering = true;
     this.scene.gathered(this.avatar, 0, performance.now());
     const result = await this.connection.order("gather", { target });
     this.ordering = false;
+    if (!result.ok && result.code === "too_far" && again && (await this.#standStill())) return void this.gather(target, false);
     if (!result.ok) return this.#refused(result);
     for (const [name, count] of Object.entries(result.value?.items ?? {})) {
       const item = this.ui.items.find((known) => known.name === name);
       const [x, y] = [this.own.shownX, this.own.shownY];
       this.scene.effects.rise(x, y, `+${count} ${item?.label ?? name}`, name, item?.color ?? "#ffffff", performance.now());
     }
+  }
+
+  /** Whether we stay where we are until the owner has judged all our claims. */
+  async #standStill() {
+    const { x, y } = this.own;
+    for (let i = 0; i < 20 && this.own.pending.length > 0; i++) await new Promise((resolve) => setTimeout(resolve, 100));
+    return Math.hypot(this.own.x - x, this.own.y - y) < this.info.reach_m / 4;
   }
 
   /** @param {{code: string, detail: string}} result */
@@ -209,13 +217,17 @@ class Game {
     this.#status(now);
   }
 
-  /** @param {number} dtMs @param {number} now @param {number} worldMs */
+  /** In small steps, so that a slow frame does not walk past its goal. @param {number} dtMs @param {number} now @param {number} worldMs */
   #walk(dtMs, now, worldMs) {
-    const stride = (this.own.speed * Math.min(dtMs, SLOW_FRAME_MS)) / 1000;
-    const [dx, dy] = this.walker.direction(this.own.x, this.own.y, now, stride);
-    this.own.step(dx, dy, dtMs);
+    for (let left = Math.min(dtMs, LONGEST_WALK_MS); left > 0; left -= STEP_MS) {
+      const step = Math.min(left, STEP_MS);
+      const [dx, dy] = this.walker.direction(this.own.x, this.own.y, now, (this.own.speed * step) / 1000);
+      this.own.step(dx, dy, step);
+    }
     const move = this.own.claim(worldMs);
     if (move) this.connection.move(move);
+    const target = this.walker.arrived();
+    if (target) void this.gather(target); // after the claim that says we stand
   }
 
   #point() {

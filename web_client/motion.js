@@ -61,6 +61,7 @@ export class OwnMotion {
     this.sentAt = -Infinity;
     this.sentVx = 0;
     this.sentVy = 0;
+    this.lastTime = 0;
     this.glide = new Glide();
     this.corrections = 0;
   }
@@ -134,7 +135,9 @@ export class OwnMotion {
     const due = (turned && since >= SEND_LEAST_MS) || (walking && since >= SEND_EVERY_MS) || unsettled;
     if (!due) return null;
     this.input += 1;
-    const move = { input: this.input, time: worldMs, x: this.x, y: this.y, vx: this.vx, vy: this.vy };
+    const time = Math.max(worldMs, this.lastTime + 1); // claims are in order, also while world time is slewed
+    this.lastTime = time;
+    const move = { input: this.input, time, x: this.x, y: this.y, vx: this.vx, vy: this.vy };
     this.pending.push(move);
     if (this.pending.length > UNACKNOWLEDGED) this.pending.shift();
     this.sentAt = worldMs;

@@ -11,8 +11,14 @@ export class Walker {
     this.keys = { x: 0, y: 0 };
     /** @type {Goal | null} */
     this.goal = null;
-    /** Called when a target is within reach. @type {(target: number) => void} */
-    this.onArrive = () => {};
+    this.reached = 0;
+  }
+
+  /** The target that came within reach, told once; 0 = none. */
+  arrived() {
+    const target = this.reached;
+    this.reached = 0;
+    return target;
   }
 
   /** Keys win over any goal. @param {number} x @param {number} y -1..1 */
@@ -36,8 +42,8 @@ export class Walker {
   }
 
   /**
-   * The direction to walk now, at most of length 1; arriving is told once.
-   * @param {number} x @param {number} y where one stands @param {number} now ms @param {number} stride metres this frame may cover
+   * The direction to walk now, at most of length 1.
+   * @param {number} x @param {number} y where one stands @param {number} now ms @param {number} stride metres this step may cover
    * @returns {[number, number]}
    */
   direction(x, y, now, stride) {
@@ -47,7 +53,7 @@ export class Walker {
     const far = Math.hypot(dx, dy);
     if (far <= goal.near) {
       this.goal = null;
-      if (goal.target) this.onArrive(goal.target);
+      this.reached = goal.target;
       return [0, 0];
     }
     if (far < goal.best - PROGRESS_M) {
