@@ -272,6 +272,9 @@ BOT_WARMUP_SLACK_S: Final = 5
 BOT_REPORT_LINE_BYTES: Final = 8 << 20
 
 # -- versions ----------------------------------------------------------------------------------------------------------
-PROTOCOL_MIN: Final = 1
+PROTOCOL_MIN: Final = 1  # of clients
 PROTOCOL_MAX: Final = 1
-FORMAT: Final = 1
+MESH_PROTOCOL_MIN: Final = 1  # between servers; who has none in common with a member is refused
+MESH_PROTOCOL_MAX: Final = 1
+FORMAT_MIN: Final = 1  # of documents: the oldest this version writes and reads
+FORMAT: Final = 1  # and the newest

@@ -50,6 +50,12 @@ class Refused(MeshError):
         self.detail = detail
 
 
+class ForeignProtocol(MeshError):
+    """Somebody in the mesh speaks no protocol version of mine: joining is refused."""
+
+    code = "foreign_protocol"
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Who sent a message: vouched for by the envelope, already checked against the death verdicts."""

@@ -7,6 +7,7 @@ Rules of merging, all of them::
     the same generation, said by the member itself                          newest word counts
     the same generation, said by another (a page)                           ignored: it may be old
     the same generation, said by itself with another nonce                  an impostor: must go above
+    no protocol version in common                                           never merged: it cannot be understood
     my own id                                                               never merged; above mine: I am dead
 """
 
@@ -26,6 +27,7 @@ class Heard(Enum):
     SAME = "same"
     DEAD = "dead"  # of a dead generation, or an impostor: it must be told
     FULL = "full"
+    FOREIGN = "foreign"  # speaks no protocol version of mine
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class MemberBook:
         self._now_ms = now_ms
         self._entries: dict[str, _Entry] = {}
         self._dead: dict[str, int] = {}  # node: every generation <= this one is dead
+        self.foreign: Member | None = None  # the last one heard of that speaks no protocol version of mine
         self._mine_seen = 0  # highest generation of my own id that others spoke of
         self._changed: list[Callable[[], None]] = []
         self._on_dead: list[Callable[[NodeId, int], None]] = []
@@ -145,6 +148,9 @@ class MemberBook:
             return self._heard_of_me(member)
         if member.generation < 1 or self.is_dead(node, member.generation):
             return Heard.DEAD
+        if member.protocol_min > self.me.protocol_max or member.protocol_max < self.me.protocol_min:
+            self.foreign = member
+            return Heard.FOREIGN
         if direct and member.status == "dead":
             self.verdict(node, member.generation)
             return Heard.SAME

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from runtime.clock import LoopClock
+from runtime.mesh.api import ForeignProtocol
 from runtime.mesh.book import Heard, MemberBook
 from runtime.mesh.envelope import CALL, ONE_WAY, REPLY, Envelope
 from runtime.mesh.statistics import MeshStatistics
@@ -67,16 +68,26 @@ class Membership:
 
     # -- joining ---------------------------------------------------------------------------------------------------
     async def join(self, generation: int | None) -> None:
-        """Learn the book, take a generation (given, or one above what the book shows), appear, take world time."""
+        """Learn the book, take a generation (given, or one above what the book shows), appear, take world time.
+        Raises ForeignProtocol."""
         loop = asyncio.get_running_loop()
         self._probe_ms = loop.time() * 1_000
         if self._join:
             await self._ask_for_book()
+        self._refuse_foreign()
         self.appear(generation if generation is not None else self._book.highest_generation(self._me()) + 1)
         self._every("heartbeat", HEARTBEAT_MS, self.heartbeat)
         self._every("gossip", BOOK_GOSSIP_MS, self._gossip)
         self._every("probe", PAUSE_PROBE_MS, self.notice_pause)
         await self._take_world_time()
+
+    def _refuse_foreign(self) -> None:
+        me, other = self._book.me, self._book.foreign
+        if other is not None:
+            raise ForeignProtocol(
+                f"This {me.role} speaks versions {me.protocol_min} to {me.protocol_max} of the mesh's protocol, "
+                f"{other.id} there only {other.protocol_min} to {other.protocol_max}: run releases with one in common."
+            )
 
     def _me(self) -> NodeId:
         return NodeId(self._book.me.id)
@@ -157,8 +168,9 @@ class Membership:
         if heard is Heard.DEAD:
             self._wire.tell_dead(NodeId(message.me.id), message.me.generation, message.me.command)
             return
-        if heard is Heard.FULL:
-            self._statistics.book_full += 1
+        if heard is Heard.FULL or heard is Heard.FOREIGN:
+            self._statistics.book_full += heard is Heard.FULL
+            self._statistics.foreign += heard is Heard.FOREIGN
             return
         if heard is Heard.NEW:
             self._post(envelope.origin, self.page(), queue=True)
@@ -188,6 +200,7 @@ class Membership:
         if heard is Heard.DEAD:
             self._wire.tell_dead(NodeId(message.me.id), message.me.generation, message.me.command)
             return
+        self._statistics.foreign += heard is Heard.FOREIGN  # it learns from the page that it is not understood
         reply = self.page()
         if envelope.generation and self._wire.linked(envelope.origin):
             self._wire.post(envelope.origin, REPLY, encode(reply), number=envelope.number)

@@ -1,10 +1,12 @@
 """``open_mesh``: what a service's composition root calls to get into the mesh."""
 
+from runtime.mesh.api import ForeignProtocol
 from runtime.mesh.metrics import MeshCollector
 from runtime.mesh.node import MeshNode
 from runtime.mesh.zmq_transport import ZmqTransport
 from runtime.service import Service, StartRefused
 from world.ids import NodeId
+from world.limits import MESH_PROTOCOL_MAX, MESH_PROTOCOL_MIN
 from world.messages import Member
 
 
@@ -25,7 +27,7 @@ async def open_mesh(
 ) -> ZmqMesh:
     """Bind, join by ``settings.join``, take a generation (given, or one above what the book shows), take world time.
     The mesh closes on stop. Call ``update_me(status="ready")`` when the service serves.
-    Raises StartRefused where the addresses cannot be bound."""
+    Raises StartRefused where the addresses cannot be bound, or a member speaks no protocol version of ours."""
     settings = service.settings
     try:
         transport = ZmqTransport(
@@ -47,7 +49,16 @@ async def open_mesh(
 
     mesh = ZmqMesh(
         transport,
-        Member(role, node_id, 0, "", http=http, load=dict(load or {})),
+        Member(
+            role,
+            node_id,
+            0,
+            "",
+            http=http,
+            protocol_min=MESH_PROTOCOL_MIN,
+            protocol_max=MESH_PROTOCOL_MAX,
+            load=dict(load or {}),
+        ),
         clock=service.clock,
         rng=service.rng,
         spawn=service.spawn,
@@ -57,5 +68,8 @@ async def open_mesh(
     )
     service.metrics.register(MeshCollector(mesh))
     service.on_close(mesh.close)
-    await mesh.join(generation)
+    try:
+        await mesh.join(generation)
+    except ForeignProtocol as error:
+        raise StartRefused(str(error)) from error
     return mesh

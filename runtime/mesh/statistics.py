@@ -35,3 +35,4 @@ class MeshStatistics:
     conflicts: int = 0  # processes of a dead generation, or of my id, that were told so
     bad_endpoints: int = 0
     book_full: int = 0
+    foreign: int = 0  # heartbeats and joins of who speaks no protocol version of mine

@@ -122,3 +122,14 @@ def test_the_book_is_bounded() -> None:
         f.book.heard(Member("login", f"lg{n}", 1, "tcp://x"), direct=False)
     assert f.book.heard(gs1(1), direct=True) is Heard.FULL
     assert len(f.book.members()) == BOOK_MEMBERS + 1
+
+
+def test_who_speaks_no_version_of_mine_is_not_taken_in() -> None:
+    f = Fixture()
+    later = Member("gameserver", "gs1", 1, "tcp://a", protocol_min=2, protocol_max=3)
+    assert f.book.heard(later, direct=True) is Heard.FOREIGN
+    f.book.merge([later], [])
+    assert f.book.get(GS1) is None
+    assert f.book.foreign == later
+    overlapping = Member("gameserver", "gs1", 1, "tcp://a", protocol_min=1, protocol_max=3)
+    assert f.book.heard(overlapping, direct=True) is Heard.NEW

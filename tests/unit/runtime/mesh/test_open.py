@@ -129,3 +129,20 @@ async def _deaf(stack: AsyncExitStack) -> ZmqMesh:
     return await open_mesh(
         service, role="login", node_id=NodeId("lg1"), generation=None, publishes_state=False, subscribes_state=False
     )
+
+
+def test_who_speaks_no_version_of_the_others_is_refused_and_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with AsyncExitStack() as stack:
+            _, gs1 = await member(stack, "gameserver", "gs1")
+            monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MIN", 2)
+            monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MAX", 3)
+            with pytest.raises(StartRefused, match=r"gateway speaks versions 2 to 3 .* gs1 there only 1 to 1"):
+                await member(stack, "gateway", "gw1", join=(gs1.me.command,))
+            monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MIN", 1)
+            _, gw2 = await member(stack, "gateway", "gw2", join=(gs1.me.command,))
+            await until(lambda: gs1.book.get(NodeId("gw2")) is not None)
+            assert gs1.book.get(GW1) is None
+            assert gw2.book.get(GS1) is not None
+
+    aio.run(body(), uvloop=True)
