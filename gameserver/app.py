@@ -8,6 +8,7 @@ from runtime.mesh.open import open_mesh
 from runtime.service import Service
 from runtime.store.api import Store
 from runtime.store.client import StoreClient
+from runtime.store.format import agree
 
 
 async def start(service: Service) -> None:
@@ -18,7 +19,9 @@ async def start(service: Service) -> None:
 
 
 async def begin(service: Service, mesh: Mesh, store: Store) -> GameServer:
-    """Claim a generation (waits for the store), build, run. Simulations hand in their own mesh and store."""
+    """Agree on the world, claim a generation (both wait for the store), build, run. Simulations hand in their own mesh
+    and store. Raises StartRefused."""
+    await agree(store, service.settings.world_seed)
     documents = Documents(service, store)
     claim = await claim_generation(documents, service.node_id, at_least=mesh.me.generation)
     mesh.rise(claim.generation)

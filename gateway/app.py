@@ -16,6 +16,8 @@ from runtime.cells import CellSubscriber
 from runtime.mesh.api import Mesh
 from runtime.mesh.open import open_mesh
 from runtime.service import Service
+from runtime.store.client import StoreClient
+from runtime.store.format import agree
 from world.describe import describe
 from world.limits import GATEWAY_LOAD_MS
 from world.terrain import ground
@@ -62,6 +64,7 @@ async def start(service: Service) -> None:
     serving = service.spawn(server.serve(sockets=[listener]), "http", loop=True)
     service.spawn(observers.loop(), "observe", loop=True)
     service.spawn(_tell_load(gateway), "load", loop=True)
+    service.spawn(agree(StoreClient(mesh), settings.world_seed), "agree")  # ends a gateway of another world's ground
 
     async def stop() -> None:
         """Everybody is sent elsewhere, then HTTP ends; the mesh closes after this."""

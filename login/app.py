@@ -16,6 +16,7 @@ from runtime.mesh.api import Mesh, Refused, Sender
 from runtime.service import Service
 from runtime.store.api import Store, StoreError
 from runtime.store.client import StoreClient
+from runtime.store.format import agree
 from world.limits import ACCESS_TOKEN_S, RESUME_TOKEN_S
 from world.messages import (
     Granted,
@@ -142,6 +143,8 @@ async def start(service: Service) -> None:
         publishes_state=False,
         subscribes_state=False,
     )
-    build(service, mesh, StoreClient(mesh), private=private)
+    store = StoreClient(mesh)
+    await agree(store, service.settings.world_seed)
+    build(service, mesh, store, private=private)
     mesh.update_me(status="ready")
     service.ready(command=mesh.me.command)

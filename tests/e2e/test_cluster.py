@@ -44,6 +44,9 @@ def test_it_says_what_is_ready_serves_it_and_stops_in_time(tmp_path: Path) -> No
         for log in (tmp_path / "var/logs").glob("*.log"):
             last = json.loads(log.read_text().splitlines()[-1])
             assert last["event"] == "stopped", f"{log.name}: {last}"
+    other = projectk("up", "--port", "0", "--data", str(tmp_path / "var"), "--world-seed", "2", cwd=tmp_path)
+    assert other.returncode == 2
+    assert other.stderr.startswith("projectk: --world-seed 2: this world was made with --world-seed 1;")
 
 
 def test_ctrl_c_at_the_keyboard_stops_it_once(tmp_path: Path) -> None:
