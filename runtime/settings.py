@@ -4,6 +4,9 @@
 wrong value into a ``SettingsError`` of one sentence that names the flag.
 """
 
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +18,8 @@ from world.limits import AVATARS_PER_SERVER
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Processes = Annotated[int, Field(ge=1, le=64)]
 Words = Annotated[tuple[str, ...], NoDecode]  # in the environment: separated by commas
+PREFIX = "PROJECTK_"
+NO_SETTINGS = ("PROJECTK_SUPERVISOR_FD", "PROJECTK_TEST_")  # variables of ours that begin so and are none
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -25,7 +30,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Every process gets the same class; each role reads what concerns it."""
 
-    model_config = SettingsConfigDict(env_prefix="PROJECTK_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     # -- this process
     node_id: str = Field(
@@ -83,12 +88,23 @@ class Settings(BaseSettings):
 
 
 def read_settings(**flags: Any) -> Settings:
-    """Settings from the environment, overruled by flags that are not None. Raises SettingsError."""
+    """Settings from the environment, overruled by flags that are not None. Raises SettingsError, also for variables
+    that look like settings and are none."""
+    _refuse_unknown(os.environ)
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError(_sentence(error, set(given))) from error
+
+
+def _refuse_unknown(variables: Iterable[str]) -> None:
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for name in sorted(variables):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(NO_SETTINGS):
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else "projectk up --help lists them."
+            raise SettingsError(f"{name}: there is no such setting; {hint}")
 
 
 def _sentence(error: ValidationError, flags: set[str]) -> str:

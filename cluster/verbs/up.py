@@ -85,6 +85,8 @@ def run_cluster(settings: Settings, report: ConsoleReport) -> int:
     broker_ports = free_ports(settings.bind_host, settings.brokers, "--bind-host")
     _check_ready_file(settings.ready_file)
     with claim(settings.data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if settings.ready_file is not None:
+            settings.ready_file.unlink(missing_ok=True)  # an earlier run's; a running one's has the data folder
         return runner.run(_cluster(settings, ports, broker_ports, report))
 
 
@@ -100,8 +102,9 @@ def gateway_ports(settings: Settings) -> list[int]:
 def _check_ready_file(path: Path | None) -> None:
     if path is None:
         return
+    if path.is_dir():
+        raise StartRefused(f"--ready-file {path}: is a folder.")
     try:
-        path.unlink(missing_ok=True)
         draft = path.with_name(path.name + ".new")
         draft.touch()
         draft.unlink()

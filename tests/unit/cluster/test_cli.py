@@ -19,6 +19,9 @@ from tests.support.cluster import projectk
         (["up", "--gameservers", "0"], "--gameservers: "),
         (["up", "--restart", "perhaps"], "--restart: input should be 'always' or 'never'"),
         (["up", "--nonsense"], "--nonsense"),
+        (["up", "--gameservers", "1000"], "--gameservers: input should be less than or equal to 64"),
+        (["up", "--port", "0", "--ready-file", "nowhere/ready.json"], "--ready-file nowhere/ready.json: cannot be"),
+        (["up", "--port", "0", "--ready-file", "/"], "--ready-file /: is a folder"),
         (["up", "--host", "203.0.113.1"], "--host 203.0.113.1: cannot listen there"),
         (["gameserver", "--id", "gs4"], "--join: "),
         (["gameserver", "--id", "Fred!", "--join", "tcp://127.0.0.1:1"], "--node-id"),
@@ -66,10 +69,21 @@ with claim(Path({str(tmp_path)!r})):
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "claimed\n"
-        done = projectk("up", "--port", "0", "--data", str(tmp_path), cwd=tmp_path)
+        ready = tmp_path / "ready.json"
+        ready.touch()
+        done = projectk("up", "--port", "0", "--data", str(tmp_path), "--ready-file", str(ready), cwd=tmp_path)
         other.communicate("")
     assert done.returncode == 2
     assert f"a cluster (pid {other.pid}) is running on it" in done.stderr
+    assert ready.exists(), "the running cluster's"
+
+
+def test_a_misspelt_variable_starts_nothing(tmp_path: Path) -> None:
+    done = projectk("up", cwd=tmp_path, PROJECTK_GATEWAY="3")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "projectk: PROJECTK_GATEWAY: there is no such setting; did you mean PROJECTK_GATEWAYS?\n"
+    )  # fmt: skip
 
 
 def test_help_teaches_every_verb_with_examples(tmp_path: Path) -> None:

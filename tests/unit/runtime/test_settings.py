@@ -38,3 +38,12 @@ def test_a_wrong_variable_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PROJECTK_RESTART", "perhaps")
     with pytest.raises(SettingsError, match=r"^PROJECTK_RESTART: "):
         read_settings()
+
+
+def test_a_misspelt_variable_is_named_with_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJECTK_TEST_SEEDS", "3")
+    monkeypatch.setenv("PROJECTK_SUPERVISOR_FD", "5")
+    read_settings()
+    monkeypatch.setenv("PROJECTK_GAMESERVER", "3")
+    with pytest.raises(SettingsError, match=r"^PROJECTK_GAMESERVER: .* did you mean PROJECTK_GAMESERVERS\?$"):
+        read_settings()
