@@ -40,7 +40,7 @@ lint: $(VENV)/.dev
 SEEDS ?= 2000
 START ?= 0
 sim: $(VENV)/.dev
-	PROJECTK_TEST_SEEDS=$(SEEDS) PROJECTK_TEST_SEED_START=$(START) $(PY) -m pytest tests/simulation --timeout=0 $(ARGS)
+	$(PY) -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
 
 bench: $(VENV)/.dev node_modules/.runtime
 	$(PY) -m tests.bench $(ARGS)

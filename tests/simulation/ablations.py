@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+import msgspec
+
 from gameserver.documents import NOT_THERE, Documents
-from runtime.mesh.book import MemberBook
+from runtime.mesh.envelope import Envelope
+from runtime.mesh.wire import Wire
 from runtime.store.api import Document
 from runtime.store.memory import Table
 from world import frames
 from world.channels.receiver import CellReceiver
-from world.messages import Key
+from world.messages import Key, Message
 from world.results import Origin, Outcome, Results
+from world.transfer import Entry, Outbox
 from world.unit import Unit
 
 Patches = list[tuple[Any, str, Any]]  # object, attribute, what stands there instead
@@ -56,9 +60,9 @@ def operation_keys() -> Patches:
     invoke, numbers = Unit.invoke, itertools.count(1 << 20)
 
     def renamed(self: Unit, entity: int, mutator: str, args: Any, key: Key, actor: Any = None) -> Any:
-        from msgspec.structs import replace
-
-        return invoke(self, entity, mutator, args, replace(key, mutator=f"{key.mutator}{next(numbers)}"), actor)
+        return invoke(
+            self, entity, mutator, args, msgspec.structs.replace(key, mutator=f"{key.mutator}{next(numbers)}"), actor
+        )
 
     return [(Unit, "invoke", renamed)]
 
@@ -73,8 +77,12 @@ def key_retention() -> Patches:
 
 
 def committed_view() -> Patches:
-    """Answers and readers do not wait for the commit."""
-    return [(Unit, "awaited", property(lambda self: self.committed))]
+    """Answers and deliveries do not wait for the commit of what they rest on."""
+
+    def deliverable(self: Outbox) -> list[Entry]:
+        return list(self.entries.values())
+
+    return [(Unit, "awaited", property(lambda self: self.committed)), (Outbox, "deliverable", deliverable)]
 
 
 def dead_generations() -> Patches:
@@ -83,10 +91,10 @@ def dead_generations() -> Patches:
     def fenced(self: CellReceiver, number: int, generation: int) -> bool:
         return number not in self.publishers
 
-    def is_dead(self: MemberBook, node: str, generation: int) -> bool:
+    def heeded(self: Wire, envelope: Envelope, message: Message) -> bool:
         return False
 
-    return [(CellReceiver, "_fenced", fenced), (MemberBook, "is_dead", is_dead)]
+    return [(CellReceiver, "_fenced", fenced), (Wire, "_fenced", heeded)]
 
 
 def results() -> Patches:
@@ -101,6 +109,19 @@ def results() -> Patches:
 ABLATIONS: dict[str, Callable[[], Patches]] = {
     f.__name__: f
     for f in (digest, cas, read_back, operation_keys, key_retention, committed_view, dead_generations, results)
+}
+
+
+# Seeds, from 0 on, among which at least one fails without the safeguard.
+FOUND_WITHIN = {
+    "digest": 10,
+    "cas": 10,
+    "read_back": 10,
+    "operation_keys": 60,
+    "key_retention": 60,
+    "committed_view": 60,
+    "dead_generations": 60,
+    "results": 20,
 }
 
 

@@ -54,8 +54,9 @@ class Nemesis:
         done, _ = await asyncio.wait([sprung], timeout=max(0.1, cluster.plan.active_s - strike.at_s))
         if not done:
             return
-        await asyncio.sleep(self._rng.choice((0.0, 0.001, 0.02, 0.1)) * self._rng.random())
-        head = cluster.watch.heads.get(self._rng.choice(sprung.result()))
+        await asyncio.sleep(self._rng.choice((0.005, 0.05, 0.2)) * self._rng.random())
+        giver, receiver = sprung.result()
+        head = cluster.watch.heads.get(giver if self._rng.random() < 0.3 else receiver)
         if head is not None and head.owner:
             await getattr(self, f"_{strike.target}")(strike._replace(target=head.owner))
 

@@ -76,7 +76,7 @@ def draw(seed: int) -> Plan:
         placement=work.choice(("spread", "spread", "gather")),
         network=_network(fault),
         store={name: _share(fault, 0.08) for name in ("temporary", "lost", "applied", "late")},
-        store_delay_ms=fault.choice((1.0, 10.0, 60.0)),
+        store_delay_ms=fault.choice((1.0, 10.0, 60.0, 60.0)),
         strikes=tuple(sorted(_strikes(fault, gateways, players, active_s))),
     )
 

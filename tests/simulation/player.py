@@ -53,9 +53,12 @@ class SimClient(Client):
         if gateway is None:
             raise ClientError("http", "connection refused")
         try:
-            granted = await gateway.mesh.call_any("login", LoginGuest(), deadline_ms=HTTP_LOGIN_MS)
+            async with asyncio.timeout(HTTP_LOGIN_MS / 1_000 + 1):  # a gateway killed meanwhile never answers
+                granted = await gateway.mesh.call_any("login", LoginGuest(), deadline_ms=HTTP_LOGIN_MS)
         except MeshError as error:
             raise ClientError("http_503", error.code) from error
+        except TimeoutError as error:
+            raise ClientError("http", "no answer") from error
         assert isinstance(granted, Granted)
         return {
             "access_token": granted.access_token,

@@ -12,6 +12,7 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.plan import Plan, draw
 from tests.simulation.player import Player
 from tests.simulation.trace import Trace
+from tests.simulation.watch import generation_watch
 from tests.support.virtual import Deadlock, VirtualLoop
 from world.limits import REGION_M
 from world.natural import natural
@@ -42,7 +43,7 @@ def simulate(seed: int, without: str = "", keep_trace: bool = False) -> Report:
     loop = VirtualLoop(seed)
     report = Report(seed, "", [])
     try:
-        with ablation(without), asyncio.Runner(loop_factory=lambda: loop) as runner:
+        with ablation(without), generation_watch(report.problems), asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(_story(plan, trace, report))
     except Deadlock as deadlock:
         report.problems.append(str(deadlock))

@@ -2,13 +2,21 @@
 
 import asyncio
 from collections import defaultdict
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
 
+from runtime.mesh.commands import Commands
+from runtime.mesh.envelope import Envelope
 from runtime.mesh.node import MeshNode
 from runtime.store.memory import Table
 from tests.simulation.trace import Trace
-from world.frames import DIGEST_TOPIC
+from world.channels.effects import Apply
+from world.channels.receiver import CellReceiver
+from world.frames import DIGEST_TOPIC, read_head
 from world.ids import NodeId
+from world.messages import Message
 from world.unit_document import Head, UnitDocument
 
 UNITS = ("avatar:", "region:")
@@ -103,3 +111,29 @@ class DigestWatch:
         """Since the last digest; 0 where there was none yet."""
         now = asyncio.get_running_loop().time()
         return now - self._heard_s.get((server, publisher), now)
+
+
+@contextmanager
+def generation_watch(broken: list[str]) -> Iterator[None]:
+    """Whatever acts on the word of a generation that it knows to be dead is written down in ``broken``: calls and
+    one-way messages that reach handlers, frames that are applied."""
+    arrived, apply = Commands.arrived, CellReceiver._apply
+
+    def watched_arrived(self: Commands, envelope: Envelope, message: Message) -> None:
+        if 0 < envelope.generation <= dict(self._book.verdicts()).get(envelope.origin, 0):
+            kind = type(message).__name__
+            broken.append(f"{self._book.me.id} heeds {kind} of dead {envelope.origin}:{envelope.generation}")
+        arrived(self, envelope, message)
+
+    def watched_apply(self: CellReceiver, number: int, cell: int, *rest: Any, **how: Any) -> Apply:
+        effect = apply(self, number, cell, *rest, **how)
+        generation = read_head(effect.body).generation
+        if generation <= self._dead.get(number, -1):
+            broken.append(f"a frame of dead gs{number}:{generation} is applied")
+        return effect
+
+    with (
+        mock.patch.object(Commands, "arrived", watched_arrived),
+        mock.patch.object(CellReceiver, "_apply", watched_apply),
+    ):
+        yield
