@@ -50,7 +50,7 @@ class Commands:
         self._awake = awake
         self._store_silent_ms = store_silent_ms
         self._may_speak = may_speak
-        self._running: dict[tuple[int, int, int], asyncio.Future[Message]] = {}  # (avatar, session, number)
+        self._running: dict[tuple[int, int, int], tuple[str, asyncio.Future[Message]]] = {}  # place: digest, its end
         self._in_flight: Counter[int] = Counter()  # avatar -> commands running, at most CLIENT_COMMANDS_IN_FLIGHT
         self._awaiting: dict[Owned, dict[Key, asyncio.Future[None]]] = {}  # results that a transfer will bring
         self._metric = _metric(service.metrics)
@@ -92,11 +92,14 @@ class Commands:
             await self._table.committed(owned, saved[1])
             return self._result(message, saved[0])
         place = (message.avatar, message.session, message.number)
-        running = self._running.get(place)
+        digested, running = self._running.get(place) or (key.digest, None)
+        if digested != key.digest:
+            return self._result(message, Outcome(False, {}, "key_reused", f"{message.number} is under way for another"))
         if running is None:
             if self._in_flight[message.avatar] >= CLIENT_COMMANDS_IN_FLIGHT:
                 return self._result(message, Outcome(False, {}, "busy", "too many commands at once"))
-            running = self._running[place] = asyncio.get_running_loop().create_future()
+            running = asyncio.get_running_loop().create_future()
+            self._running[place] = key.digest, running
             self._in_flight[message.avatar] += 1
             self._service.spawn(self._run_into(running, place, owned, message, key), f"command {message.op}")
         return await asyncio.shield(running)

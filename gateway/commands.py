@@ -39,6 +39,11 @@ class Commands:
     def __contains__(self, number: int) -> bool:
         return number in self._pending
 
+    def same(self, command: Command) -> bool:
+        """Whether the one that waits under this number asks for the same."""
+        held = self._pending[command.n].message
+        return (held.op, held.args) == (command.op, command.args)
+
     def full(self) -> bool:
         return len(self._pending) >= CLIENT_COMMANDS_IN_FLIGHT
 

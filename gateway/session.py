@@ -363,7 +363,10 @@ class Session:
     def _command(self, command: Command) -> Effects:
         self._floor = max(self._floor, command.floor)
         if command.n in self.commands:
-            return [Count("command_repeated")]
+            if self.commands.same(command):
+                return [Count("command_repeated")]
+            reused = CommandResult(command.n, False, "key_reused", "another command waits under this number")
+            return [Count("key_reused"), Say(server_messages.result(reused))]
         if self.commands.full():
             refusal = CommandResult(command.n, False, "too_many_commands", "wait for results of earlier ones")
             return [Count("too_many_commands"), Say(server_messages.result(refusal))]

@@ -235,7 +235,8 @@ def limits() -> list[str]:
 
 # the last word of a name is its unit; a plain count is named by what it counts, a plural
 UNITS = frozenset({"MS", "S", "M", "BYTES", "M3"})
-FACTORS = frozenset({"SPEED_TOLERANCE", "FORMAT", "PROTOCOL_MIN", "PROTOCOL_MAX", "STORE_COUNTER_LIMIT"})  # no unit
+VERSIONS = frozenset({"FORMAT", "FORMAT_MIN", "PROTOCOL_MIN", "PROTOCOL_MAX", "MESH_PROTOCOL_MIN", "MESH_PROTOCOL_MAX"})
+FACTORS = frozenset({"SPEED_TOLERANCE", "STORE_COUNTER_LIMIT"}) | VERSIONS  # no unit
 
 
 def test_names_of_limits_end_with_their_unit() -> None:

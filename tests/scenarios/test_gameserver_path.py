@@ -1,5 +1,7 @@
 """The path through whole game servers: attach, walk, gather, leave and come back, on one to three of them."""
 
+import asyncio
+
 import pytest
 
 from runtime.mesh.api import Refused
@@ -83,6 +85,23 @@ def test_a_repeated_command_has_one_effect_and_one_result() -> None:
             results = [await player.gather(tree, number=7) for _ in range(3)]
             assert [r.value for r in results] == [{"items": {"wood": 1}}] * 3
             assert items(game, player) == {"wood": 1}
+
+    run_virtual(play())
+
+
+def test_a_number_under_way_is_not_joined_by_another_command() -> None:
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(1) as game:
+            player = await game.player(1, at="gs1")
+            await player.walk(x, y)
+            game.store.pause()
+            gathering = asyncio.create_task(player.gather(tree, number=7))
+            await asyncio.sleep(0.05)
+            assert (await player.call("say", number=7, text="no")).code == "key_reused"
+            assert (await player.gather(tree + 1, number=7)).code == "key_reused"
+            game.store.resume()
+            assert (await gathering).value == {"items": {"wood": 1}}
 
     run_virtual(play())
 

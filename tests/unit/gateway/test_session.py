@@ -367,6 +367,18 @@ def test_a_command_is_kept_until_its_result() -> None:
     assert play.core.command_answered(1, 4, CommandResult(1, True)) == [], "the result is told once"
 
 
+def test_a_number_that_waits_is_not_used_for_another_command() -> None:
+    play = Play().playing()
+    play.command(1)
+    effects = play.say(t="command", n=1, op="say", args={"text": "another"})
+    assert said(effects) == [
+        {"t": "result", "n": 1, "ok": False, "code": "key_reused", "detail": "another command waits under this number"}
+    ]
+    assert of(effects, CallCommand) == []
+    first = play.do(play.core.command_answered(1, 1, CommandResult(1, True)))
+    assert said(first)[0]["ok"], "the first one has its result all the same"
+
+
 def test_moved_command_follows_the_owner() -> None:
     play = Play().playing()
     play.command(1)
