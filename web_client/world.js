@@ -113,8 +113,8 @@ export class World {
 
   /** @param {Sight} sight */
   applySight(sight) {
-    for (const subcell of sight.entered) this.sight.add(subcell);
     for (const subcell of sight.left) this.sight.delete(subcell);
+    for (const subcell of sight.entered) this.sight.add(subcell); // one may be in both: it begins anew
     const left = new Set(sight.left);
     for (const entity of [...this.entities.values()]) {
       if (left.has(entity.subcell)) this.#forget(entity);

@@ -113,6 +113,14 @@ test("what stands in a sub-cell that left sight is forgotten", () => {
   assert.deepEqual(gone, [AVATAR]);
 });
 
+test("a sub-cell that is left and entered at once is forgotten and begins anew", () => {
+  const w = world();
+  w.apply(slice({ motion: [motion({})] }), 0);
+  w.applySight({ type: "sight", entered: [10, 11], left: [10, 11] });
+  assert.equal(w.get(AVATAR), undefined);
+  assert.deepEqual([...w.sight].sort(), [10, 11]);
+});
+
 test("a dead generation is not heard", () => {
   const w = world();
   w.apply(slice({ generation: 2, motion: [motion({})] }), 0);
