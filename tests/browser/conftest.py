@@ -32,9 +32,10 @@ def shots() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One headless Chromium; each test opens contexts (fresh profiles) of its own."""
+    """One headless Chromium; each test opens contexts (fresh profiles) of its own. It ends with this folder's tests:
+    while playwright runs, its event loop is the thread's, and no other test could run one."""
     if CHROMIUM is None:
         missing("browser", "apt-get install chromium (Debian), or put chromium on the PATH")
     with sync_playwright() as playwright:
