@@ -7,7 +7,7 @@ import pytest
 from tests.support.cluster import Cluster, cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("shared"), placement="spread") as running:
         yield running
