@@ -156,24 +156,3 @@ class Results:
     def _drop(self, origins: Iterable[str]) -> None:
         for origin in origins:
             del self.rows[origin]
-
-
-class OwnKeys:
-    """Keys of what a unit does of its own accord: (unit, epoch, n). ``done`` raises the floor that later keys carry."""
-
-    def __init__(self, unit: str, epoch: int) -> None:
-        self.unit = unit
-        self.epoch = epoch
-        self._next = 1
-        self._open: set[int] = set()
-
-    def make(self) -> Key:
-        """Raises Refusal ``busy`` with UNIT_RESULTS keys still open."""
-        if len(self._open) >= UNIT_RESULTS:
-            raise Refusal("busy", "too many operations of the unit's own are open")
-        n, self._next = self._next, self._next + 1
-        self._open.add(n)
-        return Key(origin=self.unit, session=self.epoch, number=n, floor=min(self._open) - 1)
-
-    def done(self, n: int) -> None:
-        self._open.discard(n)

@@ -36,7 +36,7 @@ from world.ids import avatar_unit, region_unit
 from world.limits import FORMAT, REGROW_MS, REGROW_STEPS
 from world.messages import Actor, Deliver, Json, Key
 from world.natural import natural
-from world.results import Outcome, OwnKeys, Refusal, Results, fingerprint
+from world.results import Outcome, Refusal, Results, fingerprint
 from world.transfer import Entry, Outbox, Received
 from world.unit_document import BadDocument, Data, Head, OutboxData, UnitDocument, compose, freeze
 
@@ -100,7 +100,6 @@ class Unit:
         self.outbox = Outbox()
         self.received = Received()
         self.results = Results()
-        self.own_keys = OwnKeys(key, 0)
         self.given: dict[str, int] = {}
         self.gained: dict[str, int] = {}
         self.dirty: DurabilityClass | None = None  # urgency of what waits for the next write
@@ -139,7 +138,6 @@ class Unit:
         unit.outbox = Outbox(document.outbox.last, {e.n: e for e in document.outbox.entries})
         unit.received = Received(document.received)
         unit.results = Results(document.results)
-        unit.own_keys = OwnKeys(key, unit.epoch)
         unit.given, unit.gained = document.data.given, document.data.gained
         unit._attach = AttachNumber(*document.data.attach)
         unit._grown = document.data.grown
@@ -150,7 +148,6 @@ class Unit:
         """Change the owner: the next write (with the token as loaded) claims ``epoch``, by default one higher."""
         assert self._write is None, "a unit is taken before it serves"
         self.epoch = self.epoch + 1 if epoch is None else epoch
-        self.own_keys = OwnKeys(self.key, self.epoch)
         self._mark(COMMIT)
         return self.epoch
 

@@ -103,9 +103,7 @@ class CellReceiver:
             return []
         publisher = self.publishers.get(number)
         if publisher is None:
-            publisher = self.publishers[number] = Publisher(
-                generation, now_ms, digest_ms=now_ms, reconnected_ms=now_ms
-            )
+            publisher = self.publishers[number] = Publisher(generation, now_ms, digest_ms=now_ms, reconnected_ms=now_ms)
             return [e for cell in self.cells for e in self._open(number, publisher, cell, now_ms)]
         if generation < publisher.generation or (generation == publisher.generation and publisher.alive):
             return []

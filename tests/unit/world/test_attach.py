@@ -4,14 +4,10 @@ import itertools
 
 import pytest
 
-from world.attach import Decision, Owner, Room, Verb, admit, decide, is_current
+from world.attach import Decision, decide, is_current
 from world.unit import AttachNumber
 
 HELD = AttachNumber(5, 3, "gw1")
-FREE = Room(full=False, better="", least_loaded=False)
-FULL = Room(full=True, better="", least_loaded=False)
-BETTER = Room(full=True, better="gs2", least_loaded=False)
-LEAST = Room(full=True, better="", least_loaded=True)
 
 
 @pytest.mark.parametrize(
@@ -27,25 +23,6 @@ LEAST = Room(full=True, better="", least_loaded=True)
 )
 def test_numbers_decide(asked: AttachNumber, decision: Decision) -> None:
     assert decide(HELD, asked) is decision
-
-
-@pytest.mark.parametrize(
-    ("owner", "asked", "room", "passes", "verdict"),
-    [
-        (Owner.OTHER, AttachNumber(1, 1, "gw1"), FREE, 0, (Verb.MOVED, "")),
-        (Owner.ME, AttachNumber(5, 2, "gw1"), FREE, 0, (Verb.REPLACED, "")),
-        (Owner.ME, AttachNumber(5, 3, "gw1"), FULL, 0, (Verb.SERVE, "")),
-        (Owner.ME, AttachNumber(6, 1, "gw9"), FULL, 0, (Verb.SERVE, "")),
-        (Owner.NOBODY, AttachNumber(5, 2, "gw1"), FREE, 0, (Verb.REPLACED, "")),
-        (Owner.NOBODY, AttachNumber(5, 3, "gw1"), FREE, 0, (Verb.TAKE, "")),
-        (Owner.NOBODY, AttachNumber(6, 1, "gw1"), BETTER, 0, (Verb.PASS, "gs2")),
-        (Owner.NOBODY, AttachNumber(6, 1, "gw1"), BETTER, 1, (Verb.FULL, "")),
-        (Owner.NOBODY, AttachNumber(6, 1, "gw1"), FULL, 0, (Verb.FULL, "")),
-        (Owner.NOBODY, AttachNumber(6, 1, "gw1"), LEAST, 1, (Verb.TAKE, "")),
-    ],
-)
-def test_the_table(owner: Owner, asked: AttachNumber, room: Room, passes: int, verdict: tuple[Verb, str]) -> None:
-    assert admit(owner, HELD, asked, room, passes) == verdict
 
 
 def test_a_newcomer_without_a_number_is_served() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from world.limits import KEY_RETENTION_S, UNIT_ORIGINS, UNIT_RESULTS
-from world.results import Outcome, OwnKeys, Refusal, Results, call_key, cause_of, command_key, fingerprint
+from world.limits import KEY_RETENTION_S, UNIT_ORIGINS
+from world.results import Outcome, Refusal, Results, call_key, cause_of, command_key, fingerprint
 
 DONE = Outcome(True, {"ok": 1})
 
@@ -75,15 +75,3 @@ def test_origins_are_bounded_and_idle_ones_make_room() -> None:
     results.expire(77, keep="")
     results.reserve(newcomer)
     assert "avatar:5" not in results.rows
-
-
-def test_a_units_own_keys_carry_a_floor_below_all_that_is_open() -> None:
-    keys = OwnKeys("region:1,1", 4)
-    first, second = keys.make(), keys.make()
-    assert (first.origin, first.session, first.number, first.floor) == ("region:1,1", 4, 1, 0)
-    keys.done(first.number)
-    assert keys.make().floor == second.number - 1
-    for _ in range(UNIT_RESULTS - 2):
-        keys.make()
-    with pytest.raises(Refusal):
-        keys.make()
