@@ -21,7 +21,7 @@ from runtime.store.api import Ambiguous, Document, Unavailable
 from world.ids import NodeId
 from world.limits import LOCATIONS, STORE_GIVE_UP_MS, TAKE_TRIES, TAKES_IN_FLIGHT
 from world.messages import Moved
-from world.unit import Unit
+from world.unit import BadDocument, Unit
 
 T = TypeVar("T")
 
@@ -173,13 +173,18 @@ class Ownership:
     async def adopt(self, unit: str) -> Owned | Location:
         """For a message that came to me as the owner: mine if the document names me (though I do not hold it), else
         whose it is: nobody's unit the asker may take. Raises as ``take``."""
-        found = await self._guard(self._documents.read(unit, give_up_ms=STORE_GIVE_UP_MS))
+        owner = await self._guard(self._named_owner(unit))
+        return await self.take(unit) if owner is None else owner
+
+    async def _named_owner(self, unit: str) -> Location | None:
+        """By the unit's document; None: this very generation."""
+        found = await self._documents.read(unit, give_up_ms=STORE_GIVE_UP_MS)
         if found is None:
             return NOBODY
         head = parse(OwnerHead, unit, found)
         if head.owner == self._watch.node and head.generation == self._watch.generation:
-            return await self.take(unit)
-        return await self._guard(self._living_owner(unit, found))
+            return None
+        return await self._living_owner(unit, found)
 
     async def _take_into(self, outcome: asyncio.Future[Taken], unit: str, newcomer: str) -> None:
         """Run one take; its end, good or bad, is handed to everyone who waits for it."""
@@ -254,8 +259,12 @@ class Ownership:
         return owned.serving
 
     async def _guard(self, work: Awaitable[T]) -> T:
-        """The store's silence as StoreGone."""
+        """The store's silence as StoreGone; so is a document that cannot be read: its unit is out of reach until
+        somebody mends it, and nothing else is."""
         try:
             return await work
+        except BadDocument as error:
+            self._service.log.error("unreadable document", problem=str(error))
+            raise StoreGone(str(error)) from error
         except (Unavailable, Ambiguous) as error:
             raise StoreGone(str(error)) from error

@@ -18,6 +18,7 @@ from gameserver.documents import NOT_THERE, Documents, Overtaken
 from runtime.store.api import Document
 from world.ids import NodeId
 from world.limits import OWNED_SHARDS
+from world.unit import BadDocument
 
 ALIVE, DEAD = "alive", "dead"
 
@@ -54,10 +55,6 @@ class OwnerHead(msgspec.Struct, frozen=True):
 
 
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-class BadDocument(RuntimeError):
-    """A document that is none of ours: somebody else wrote into the world's store."""
 
 
 def parse(kind: type[S], key: str, document: Document) -> S:

@@ -19,7 +19,7 @@ from runtime.service import Service
 from runtime.store.api import Ambiguous, Document, Unavailable
 from world.ids import NodeId
 from world.limits import STORE_GIVE_UP_MS, SWEEP_DELAY_MS, SWEEP_MS, SWEEP_UNITS_PER_S
-from world.unit import Unit
+from world.unit import BadDocument, Unit
 
 
 class _Outbox(msgspec.Struct, frozen=True):
@@ -114,7 +114,10 @@ class Sweeper:
         units, cas = closed
         settled = True
         for unit in units:
-            settled = await self._settle(life, unit) and settled
+            try:
+                settled = await self._settle(life, unit) and settled
+            except BadDocument as error:  # it stays as it is; whoever needs it finds it unreadable too
+                self._log.error("unreadable document", problem=str(error))
             await sleep_ms(1_000 / SWEEP_UNITS_PER_S)
         return settled and await self._documents.remove(key, cas, give_up_ms=STORE_GIVE_UP_MS)
 

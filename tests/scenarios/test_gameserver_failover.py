@@ -6,9 +6,12 @@ import random
 import msgspec
 import pytest
 
+from runtime.mesh.api import Refused
+from runtime.store.api import Document
 from runtime.store.memory import Faults
 from tests.support.game import SEED, Game, Player, around, nearest
 from tests.support.virtual import run_virtual
+from world.ids import NodeId
 from world.limits import DEATH_AFTER_MS, SWEEP_DELAY_MS
 from world.messages import Json
 from world.terrain import spawn
@@ -185,6 +188,23 @@ def test_a_cluster_restarted_with_fewer_servers_sweeps_what_the_others_owned() -
                 assert again.resync is not None
                 assert again.resync["inventory"] == {"wood": 1}
                 assert abs(again.x - player.x) + abs(again.y - player.y) < 3.5
+
+    run_virtual(play())
+
+
+def test_an_unreadable_document_costs_only_its_own_unit() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            sound, damaged = await game.player(1, at="gs1"), await game.player(2, at="gs1")
+            await game.kill("gs1")
+            game.store.table.documents[damaged.unit] = Document(b'{"owner": 5}', 99)
+            await sound.attach("gs2")
+            with pytest.raises(Refused, match="store_unavailable"):
+                await game.gateway.call(NodeId("gs2"), damaged.attach_message(), deadline_ms=6_000)
+            await game.until(lambda: not any(":gs1:" in k for k in game.documents("owned")), 30, "gs1 is swept")
+            assert game.servers["gs2"].failure is None
+            assert (await sound.call("inventory")).ok
+            assert game.store.table.get(damaged.unit) == Document(b'{"owner": 5}', 99), "left as it is"
 
     run_virtual(play())
 
