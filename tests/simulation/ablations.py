@@ -114,13 +114,13 @@ ABLATIONS: dict[str, Callable[[], Patches]] = {
 
 # Seeds, from 0 on, among which at least one fails without the safeguard.
 FOUND_WITHIN = {
-    "digest": 10,
-    "cas": 10,
-    "read_back": 10,
-    "operation_keys": 60,
-    "key_retention": 60,
-    "committed_view": 60,
-    "dead_generations": 60,
+    "digest": 20,
+    "cas": 20,
+    "read_back": 20,
+    "operation_keys": 30,
+    "key_retention": 30,
+    "committed_view": 30,
+    "dead_generations": 30,
     "results": 20,
 }
 

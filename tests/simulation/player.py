@@ -14,8 +14,10 @@ from cluster.bots.client import Client, ClientError, Json, Outcome
 from cluster.bots.wire import Socket
 from runtime.mesh.api import MeshError
 from tests.simulation.picture import Picture
+from tests.simulation.watch import Command
 from tests.simulation.wire import SimSocket
 from world.frames import FLAG_CORRECTED
+from world.ids import avatar_unit
 from world.limits import BOT_MOVE_MS, HTTP_LOGIN_MS, REACH_M, WALK_SPEED_M_PER_S
 from world.messages import Granted, LoginGuest
 
@@ -272,6 +274,14 @@ class Player:
                 self.problem(f"command {told.number}: {done.exception()}")
             else:
                 told.result = done.result()
+                self._acknowledged(told, told.result)
 
         future.add_done_callback(ended)
         return future
+
+    def _acknowledged(self, told: Told, result: Outcome) -> None:
+        """Invariant 3, as the player meets it: what is acknowledged is in the store by then, given and received."""
+        command = Command(avatar_unit(self.client.avatar), self.client.session, told.number)
+        watch = self.cluster.watch
+        if told.op == "gather" and result.ok and not (command in watch.caused and command in watch.saved):
+            self.problem(f"command {told.number} was acknowledged before it was committed")

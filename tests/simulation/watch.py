@@ -38,6 +38,7 @@ class StoreWatch:
         self.broken: list[str] = []
         self.heads: dict[str, Head] = {}
         self.caused: defaultdict[Command, set[tuple[str, int]]] = defaultdict(set)  # -> transfers (giver, n)
+        self.saved: set[Command] = set()  # whose result the avatar's unit holds, or held
         self.writes = 0
         self.ambushes: list[asyncio.Future[tuple[str, str]]] = []  # told of the next transfer: (giver, receiver)
         self._trace = trace
@@ -79,7 +80,11 @@ class StoreWatch:
         self.ambushes.clear()
 
     def _note_transfers(self, key: str, value: bytes) -> None:
-        for entry in UnitDocument.parse(value).outbox.entries:
+        document = UnitDocument.parse(value)
+        own = document.results.get(key)
+        if own is not None:
+            self.saved |= {Command(key, own.session, int(slot)) for slot in own.saved if slot.isdecimal()}
+        for entry in document.outbox.entries:
             if entry.cause is None:
                 continue
             transfers = self.caused[Command(entry.cause.origin, entry.cause.session, entry.cause.number)]
