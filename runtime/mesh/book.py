@@ -198,8 +198,9 @@ class MemberBook:
         entry = self._entries.get(node)
         return entry is not None and entry.member.generation == generation
 
-    def forget_silent(self, after_ms: float) -> None:
-        """Members silent for longer leave; that their generation existed is remembered as long as a verdict is."""
+    def forget_silent(self, after_ms: float) -> list[str]:
+        """Members silent for longer leave; that their generation existed is remembered as long as a verdict is.
+        Who left."""
         silent = [node for node in self._entries if self.silent_ms(NodeId(node)) > after_ms]
         for node in silent:
             generation = self._entries.pop(node).member.generation
@@ -207,6 +208,7 @@ class MemberBook:
                 self._dead[node] = max(self._dead.get(node, 0), generation - 1)
         if silent:
             self._tell_changed()
+        return silent
 
     def alive(self, node: str, generation: int) -> None:
         """Any sign of life from that member's own loop."""

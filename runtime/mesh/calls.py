@@ -159,6 +159,12 @@ class ReplyMemory:
         if origin is not None and origin.generation == generation:
             origin.replies.pop(number, None)
 
-    def forget(self, node: str) -> None:
-        """The origin is gone for good."""
-        self._origins.pop(node, None)
+    def forget(self, node: str, generation: int) -> None:
+        """The origin is gone for good, unless a newer generation of it is there."""
+        origin = self._origins.get(node)
+        if origin is not None and origin.generation <= generation:
+            del self._origins[node]
+
+    @property
+    def origins(self) -> int:
+        return len(self._origins)

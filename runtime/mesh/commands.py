@@ -135,7 +135,7 @@ class Commands:
         for call in self._table.waiting_for(node):
             if call.generation <= generation:
                 self._fail(call, Unreachable(f"{node} generation {call.generation} is dead", sent=call.sent))
-        self._memory.heard_floor(node, generation, 0, float("inf"))  # its own calls need no answers any more
+        self._memory.forget(node, generation)  # its own calls need no answers any more
 
     def _arm(self) -> None:
         if self._sweep is None and not self._closed:

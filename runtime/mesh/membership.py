@@ -264,7 +264,8 @@ class Membership:
 
     def _gossip(self) -> None:
         """Compare books with one member, and knock again where nobody answers."""
-        self._book.forget_silent(MEMBER_FORGET_MS)
+        for gone in self._book.forget_silent(MEMBER_FORGET_MS):
+            self._estimate.forget(gone)  # what it said of the time was true then
         others = [m for m in self._book.members() if m.id != self._me()]
         if others:
             self._post(self._rng.choice(others).id, Join(self._book.me))

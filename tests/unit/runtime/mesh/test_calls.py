@@ -66,6 +66,17 @@ def test_what_nobody_can_ask_for_again_is_forgotten() -> None:
     assert len(memory) == 0
 
 
+def test_a_dead_origin_leaves_nothing_behind_and_a_newer_one_is_kept() -> None:
+    memory = ReplyMemory()
+    for node in range(1_000):
+        memory.arrived(f"gw{node}", 1, 1, 3_000)
+        memory.forget(f"gw{node}", 1)
+    assert memory.origins == 0
+    memory.arrived("gw1", 2, 1, 3_000)
+    memory.forget("gw1", 1)
+    assert memory.arrived("gw1", 2, 1, 3_000) == RUNNING
+
+
 def test_a_full_memory_refuses_what_it_forgot() -> None:
     memory = ReplyMemory()
     for number in range(1, REPLY_MEMORY_CALLS + 2):
