@@ -15,6 +15,8 @@ from world.limits import (
     COMMAND_MESSAGE_BYTES,
     COMMAND_SEND_HWM_MESSAGES,
     DRAIN_MESSAGES,
+    LINK_BATCH_BYTES,
+    LINK_BATCH_MESSAGES,
     RECONNECT_CAP_MS,
     RECONNECT_MS,
     STATE_FRAME_BYTES,
@@ -92,7 +94,11 @@ def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
 
 
 class DealerLink:
-    """IMMEDIATE: nothing is queued for a peer that is not connected; what is not taken waits in the peer's outbox."""
+    """IMMEDIATE: nothing is queued for a peer that is not connected; what is not taken waits in the peer's outbox.
+
+    What is sent in one turn of the loop leaves as the parts of one ZeroMQ message: handing a message to ZeroMQ's thread
+    costs more than all the rest of a call.
+    """
 
     def __init__(self, transport: "ZmqTransport", endpoint: str, name: bytes, on_writable: Callable[[], None]) -> None:
         socket = transport.context.socket(zmq.DEALER)
@@ -103,24 +109,47 @@ class DealerLink:
         _connect(socket, endpoint)
         self._transport, self._socket, self._on_writable = transport, socket, on_writable
         self._blocked = False
+        self._closed = False
+        self._batch: list[bytes] = []  # of this turn: at most LINK_BATCH_MESSAGES, about LINK_BATCH_BYTES
+        self._batch_bytes = 0
         self._watched = Watched(transport.loop, socket, self._drain)
 
     def send(self, data: bytes) -> bool:
-        try:
-            self._socket.send(data, zmq.DONTWAIT)
-        except zmq.Again:
+        if self._blocked or not (self._batch or _events(self._socket) & zmq.POLLOUT):
             self._blocked = True
             self._watched.check()
             return False
+        if not self._batch:
+            self._transport.loop.call_soon(self._leave)
+        self._batch.append(data)
+        self._batch_bytes += len(data)
+        if len(self._batch) >= LINK_BATCH_MESSAGES or self._batch_bytes >= LINK_BATCH_BYTES:
+            self._leave()
         return True
 
+    def _leave(self) -> None:
+        """Hand the batch over. What is refused after all (the connection has just ended) waits for the next."""
+        if not self._batch or self._closed:
+            return
+        try:
+            self._socket.send_multipart(self._batch, zmq.DONTWAIT)
+        except zmq.Again:
+            self._blocked = True
+            self._watched.check()
+        else:
+            self._batch, self._batch_bytes = [], 0
+
     def _drain(self) -> bool:
-        if _events(self._socket) & zmq.POLLOUT and self._blocked:
+        if self._blocked and _events(self._socket) & zmq.POLLOUT:
             self._blocked = False
-            self._on_writable()
+            self._leave()
+            if not self._blocked:
+                self._on_writable()
         return False
 
     def close(self, linger_ms: int = 0) -> None:
+        self._leave()
+        self._closed = True
         self._watched.close(linger_ms)
 
 
@@ -218,9 +247,10 @@ class ZmqTransport:
                 parts = socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return bool(_events(socket) & zmq.POLLIN)
-            self.inlets.message(parts[1] if len(parts) == 2 else b"")
-            if self._closed:
-                return False
+            for data in parts[1:]:  # behind the sender's identity
+                self.inlets.message(data)
+                if self._closed:
+                    return False
         return True
 
     def _drain_xpub(self, socket: zmq.Socket[bytes]) -> bool:

@@ -13,12 +13,12 @@ import zmq
 
 from runtime.mesh import open_mesh
 from runtime.mesh.node import MeshNode
-from runtime.mesh.zmq_transport import Watched
+from runtime.mesh.zmq_transport import Watched, ZmqTransport
 from runtime.service import Service
 from tests.support import aio
 from tests.support.mesh import ZmqBackend, run_zmq, until
 from world.ids import NodeId
-from world.limits import STATE_SEND_HWM_FRAMES, SUSPECT_AFTER_MS
+from world.limits import LINK_BATCH_MESSAGES, STATE_SEND_HWM_FRAMES, SUSPECT_AFTER_MS
 from world.messages import Detach
 
 GS1, GW1 = NodeId("gs1"), NodeId("gw1")
@@ -358,3 +358,25 @@ def test_only_verboser_tells_of_every_unsubscribe(context: zmq.Context[Socket], 
     subs[0].unsubscribe(TOPIC)
     subs[1].close(0)
     assert received(xpub) == [b"\x00" + TOPIC] * told
+
+
+def test_what_is_sent_in_one_turn_is_handed_over_once_and_in_order(context: zmq.Context[Socket]) -> None:
+    """Handing a message to ZeroMQ's thread wakes it: one by one that costs more than all the rest of a call."""
+
+    async def body() -> None:
+        router, endpoint = bound(context, zmq.ROUTER)
+        transport = ZmqTransport(bind_host="127.0.0.1")
+        link = transport.link(endpoint, "gs1:1", lambda: None)
+        await until(lambda: link.send(b"first"))
+        said = [b"%d" % n for n in range(LINK_BATCH_MESSAGES + 3)]
+        assert all(link.send(data) for data in said)
+        link.close(linger_ms=1_000)
+        messages: list[list[bytes]] = []
+        while sum(map(len, messages)) < len(said) + 1:
+            await until(lambda: bool(router.poll(0)))
+            messages.append(router.recv_multipart()[1:])
+        assert [data for parts in messages for data in parts] == [b"first", *said]
+        assert len(messages) <= 3
+        await transport.close()
+
+    aio.run(body(), uvloop=True)
