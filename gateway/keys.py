@@ -33,20 +33,26 @@ class Keys:
         return Claims(said.sub, said.av, said.name, said.ses)
 
     async def fetch_and_check(self, token: str, purpose: str) -> Claims | Failed:
-        """As ``check``, after asking a login for its keys, at most once in KEYS_REFRESH_MS."""
+        """As ``check``, after asking a login for its keys, at most once in KEYS_REFRESH_MS. Unauthorized is only what
+        was signed by none of all keys: where not all could be asked for just now, the token may be tried again."""
         async with self._asking:
             checked = self.check(token, purpose)
-            if checked is None and self._clock.monotonic_ms() - self._asked_ms >= KEYS_REFRESH_MS:
-                try:
-                    await self._fetch()
-                except MeshError as error:
-                    return Failed(error.code)
-                checked = self.check(token, purpose)
-        return checked or Failed("unauthorized")
+            if checked is not None:
+                return checked
+            if self._clock.monotonic_ms() - self._asked_ms < KEYS_REFRESH_MS:
+                return Failed("busy")
+            try:
+                complete = await self._fetch()
+            except MeshError as error:
+                return Failed(error.code)
+            unknown = Failed("unauthorized" if complete else "store_unavailable")
+            return self.check(token, purpose) or unknown
 
-    async def _fetch(self) -> None:
+    async def _fetch(self) -> bool:
         answer = await self._mesh.call_any("login", SigningKeys())
         self._asked_ms = self._clock.monotonic_ms()
-        if isinstance(answer, PublicKeys):
-            for kid, text in list(answer.keys.items())[:PUBLIC_KEYS]:
-                self._keys[kid] = tokens.public_key(text)
+        if not isinstance(answer, PublicKeys):
+            return False
+        for kid, text in list(answer.keys.items())[:PUBLIC_KEYS]:
+            self._keys[kid] = tokens.public_key(text)
+        return answer.complete

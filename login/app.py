@@ -101,7 +101,7 @@ class Login:
         return SessionOpened(session, self._signer.sign(claims), server)
 
     async def _signing_keys(self, _message: SigningKeys) -> PublicKeys:
-        return PublicKeys(await self.keys.all())
+        return PublicKeys(*await self.keys.all())
 
     async def _publish_key(self) -> None:
         """Nothing is signed before every login can name the key. Raises StoreError."""

@@ -81,13 +81,13 @@ class PublicKeyRing:
             await self._store.insert(f"signkey:{self._signer.kid}", orjson.dumps(document))
         self.published = True
 
-    async def all(self) -> dict[str, str]:
-        """kid -> base64 of the public key; those known so far while the store does not answer."""
+    async def all(self) -> tuple[dict[str, str], bool]:
+        """kid -> base64 of the public key, and whether these are all: else the store does not answer just now."""
         try:
             keys = await self._store.list("signkey", limit=PUBLIC_KEYS)
             missing = [key for key in keys if key.partition(":")[2] not in self._known]
             for key, document in (await self._store.get_many(missing)).items() if missing else ():
                 self._known[key.partition(":")[2]] = orjson.loads(document.value)["public"]
         except StoreError:
-            pass
-        return dict(self._known)
+            return dict(self._known), False
+        return dict(self._known), True

@@ -216,7 +216,10 @@ class SigningKeys(Message, frozen=True, tag=35):
 
 
 class PublicKeys(Message, frozen=True, tag=36):
+    """``complete`` False: the store could not name them all just now."""
+
     keys: dict[Short, Name]  # kid -> base64 raw Ed25519 public key
+    complete: bool = True
 
 
 class Logout(Message, frozen=True, tag=37):

@@ -67,6 +67,18 @@ def test_either_login_answers_and_names_every_key() -> None:
     run(play())
 
 
+def test_while_the_store_is_away_a_login_says_that_it_may_not_know_every_key() -> None:
+    async def play() -> None:
+        store = MemoryStore()
+        one = Desk(store, "lg1", server(1))
+        assert (await one.ask(SigningKeys())).complete
+        await store.close()
+        keys: PublicKeys = await one.ask(SigningKeys())
+        assert (len(keys.keys), keys.complete) == (1, False)
+
+    run(play())
+
+
 def test_refusals_have_codes() -> None:
     async def play() -> None:
         desk = Desk(MemoryStore(), "lg1")
