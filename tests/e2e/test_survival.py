@@ -164,6 +164,32 @@ async def eventually_on(running: Cluster, server: str) -> None:
     raise AssertionError(f"no guest was placed on {server}")
 
 
+def test_players_of_the_only_game_server_are_told_and_come_back_with_the_next(tmp_path: Path) -> None:
+    with cluster(tmp_path, restart="never", gameservers=1, gateways=1, logins=1, brokers=1) as running:
+        run(lose_every_game_server(running))
+
+
+async def lose_every_game_server(running: Cluster) -> None:
+    async with players(running.url, 1) as (player,), httpx.AsyncClient(base_url=running.url) as http:
+        client = player.client
+        assert (await player.gather(await player.nearest())).ok
+        had, attaches = dict(client.inventory), client.attaches
+        running.kill("gs1")
+        await retried_status(http, 503)
+        broker = running.processes("broker")[0]["addresses"]["command"]
+        await asyncio.to_thread(running.join, "gameserver", "gs7", broker)
+        await eventually(lambda: client.attaches > attaches, 30, "attached anew")
+        assert (client.server, client.inventory) == ("gs7", had)
+        assert not client.lost.is_set()
+        await retried_status(http, 200)
+
+
+async def retried_status(http: httpx.AsyncClient, status: int) -> None:
+    async with asyncio.timeout(10):
+        while (await http.get("/readyz")).status_code != status:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+
+
 # -- one process of a kind ------------------------------------------------------------
 def test_a_dead_game_server_costs_its_players_no_session_and_no_item(shared: Cluster) -> None:
     run(lose_the_game_server(shared))

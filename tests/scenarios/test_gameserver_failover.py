@@ -192,6 +192,25 @@ def test_a_cluster_restarted_with_fewer_servers_sweeps_what_the_others_owned() -
     run_virtual(play())
 
 
+def test_what_a_server_that_never_comes_back_owned_is_taken_on_need_without_waiting_for_the_sweep() -> None:
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(2) as game:
+            player = await game.player(1, at="gs2")
+            await player.walk(x, y)
+            assert (await player.gather(tree)).ok
+            assert game.owner(player.unit) == game.owner(player.region) == "gs2"
+            for node in ("gs1", "gs2"):
+                await game.kill(node)
+            await game.start("gs1")
+            player.session += 1
+            await player.attach("gs1", seconds=DEATH_AFTER_MS / 1_000 + 3)
+            assert (await player.call("gather", seconds=6, target=tree)).ok
+            assert game.owner(player.unit) == game.owner(player.region) == "gs1"
+
+    run_virtual(play())
+
+
 def test_an_unreadable_document_costs_only_its_own_unit() -> None:
     async def play() -> None:
         async with Game(2) as game:
