@@ -40,6 +40,8 @@ export class Figure {
     this.facing = { x: 0, y: 1 };
     this.workUntil = 0;
     this.bornAt = -1;
+    /** What its speech bubble says; empty without one. */
+    this.saying = "";
     this.shadow = new Sprite(art("shadow").texture);
     this.shadow.anchor.set(0.5);
     this.shadow.scale.set(0.7 / ART_PX);
@@ -161,6 +163,7 @@ export class Figure {
   /** @param {string} text @param {number} now */
   say(text, now) {
     this.bubble?.destroy({ children: true });
+    this.saying = text;
     const words = new Text({
       text,
       style: { fontFamily: "system-ui, sans-serif", fontSize: 14, fill: 0x24303a, wordWrap: true, wordWrapWidth: 220, breakWords: true, lineHeight: 18 },
@@ -195,6 +198,7 @@ export class Figure {
     if (left <= 0) {
       this.bubble.destroy({ children: true });
       this.bubble = null;
+      this.saying = "";
     }
   }
 

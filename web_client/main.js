@@ -279,6 +279,7 @@ function expose(game) {
     get avatar() { return connection.avatar; },
     get name() { return connection.name; },
     get session() { return connection.session; },
+    get connection() { return connection.connection; },
     get server() { return connection.server; },
     get gateway() { return connection.gateway; },
     get latency() { return game.clock.latencyMs; },
@@ -292,11 +293,13 @@ function expose(game) {
         const [x, y] = scene.shownAt(e.id) ?? [e.x, e.y];
         const names = scene.kinds.get(e.kind)?.groups?.["0"] ?? [];
         const fields = Object.fromEntries(names.map((/** @type {string} */ n, /** @type {number} */ i) => [n, e.groups.get(0)?.fields[i]]));
-        return { id: e.id, kind: scene.kinds.get(e.kind)?.name ?? String(e.kind), x, y, publisher: e.publisher, epoch: e.epoch, version: e.version, fields };
+        return { id: e.id, kind: scene.kinds.get(e.kind)?.name ?? String(e.kind), x, y, publisher: e.publisher, epoch: e.epoch, version: e.version, fields, saying: scene.figures.get(e.id)?.saying ?? "" };
       });
     },
     /** Where something stands on screen, CSS pixels. @param {number} x @param {number} y */
     project: (x, y) => scene.project(x, y),
+    /** The entity under a place on screen; 0 = none. @param {number} x @param {number} y CSS pixels */
+    pick: (x, y) => scene.pick(x, y, world, connection.avatar),
   };
   Object.defineProperty(window, "projectk", { value: Object.freeze(hook) });
 }

@@ -1,15 +1,19 @@
 """Chromium for the browser tests: Debian's own, driven by playwright, nothing downloaded."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from gateway.pages import WEB_CLIENT
+from tests.support.cluster import Cluster, cluster
 from tests.support.require import missing
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+WINDOW = {"width": 800, "height": 500}  # small: a software GPU pays by the pixel
+PIXI = WEB_CLIENT.parent / "node_modules/pixi.js/dist/pixi.min.js"
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 ARGUMENTS = (
     "--no-sandbox",
@@ -38,7 +42,40 @@ def browser() -> Iterator[Browser]:
     while playwright runs, its event loop is the thread's, and no other test could run one."""
     if CHROMIUM is None:
         missing("browser", "apt-get install chromium (Debian), or put chromium on the PATH")
+    if not PIXI.is_file():
+        missing("PixiJS", "make test fetches it with npm")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(ARGUMENTS))
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def profile(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Makes fresh profiles; ``profile(**options)`` over a window's defaults. All are closed at the test's end."""
+    made: list[BrowserContext] = []
+
+    def make(**options: object) -> BrowserContext:
+        made.append(browser.new_context(**{"viewport": WINDOW, **options}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for context in made:
+        context.close()
+
+
+@pytest.fixture(scope="package")
+def shared(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real cluster of two game servers and two gateways, newcomers spread over the servers, for all tests that
+    leave it as they found it."""
+    with cluster(tmp_path_factory.mktemp("pages"), placement="spread", gameservers=2, logins=1, brokers=1) as running:
+        yield running
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test says what its cluster's logs say last."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed and (running := getattr(item, "funcargs", {}).get("shared")) is not None:
+        report.sections.append(("logs of the cluster", running.output() + running.logs()))

@@ -27,19 +27,32 @@ class PlayPage:
 
     def open(self, *, ready_s: float = 30) -> "PlayPage":
         """Load the page and wait until the avatar is attached and the ground is drawn."""
-        self.page.goto(self.url)
-        self.wait_attached(ready_s)
-        self.wait("projectk.shown", ready_s)
+        self.load()
+        return self.shown(ready_s)
+
+    def load(self) -> "PlayPage":
+        """Only begin to: several windows may then load at once."""
+        self.page.goto(self.url, wait_until="commit")
+        return self
+
+    def shown(self, ready_s: float = 60) -> "PlayPage":
+        self.wait("projectk.state === 'attached' && projectk.shown", ready_s)
         return self
 
     def wait(self, condition: str, within_s: float = 10) -> None:
         """Until a JavaScript expression over ``projectk`` is true. Raises AssertionError."""
+        if self.try_wait(condition, within_s):
+            return
+        raise AssertionError(f"not within {within_s} s: {condition}; the page says {self.state()}; {self.complaints}")
+
+    def try_wait(self, condition: str, within_s: float) -> bool:
+        """As ``wait``; whether it became true."""
         for _ in range(int(within_s * 20)):
             if self.page.evaluate(f"() => Boolean(window.projectk && ({condition}))"):
-                return
+                return True
             self.each_step()
             self.page.wait_for_timeout(50)
-        raise AssertionError(f"not within {within_s} s: {condition}; the page says {self.state()}; {self.complaints}")
+        return False
 
     def wait_attached(self, within_s: float = 30) -> None:
         self.wait("projectk.state === 'attached'", within_s)
@@ -56,6 +69,23 @@ class PlayPage:
     @property
     def avatar(self) -> int:
         return int(self.read("avatar"))
+
+    @property
+    def name(self) -> str:
+        return str(self.read("name"))
+
+    @property
+    def server(self) -> str:
+        """The game server that owns the avatar: ``gs2``."""
+        return str(self.read("server"))
+
+    @property
+    def server_number(self) -> int:
+        return int(self.server.removeprefix("gs"))
+
+    @property
+    def wood(self) -> int:
+        return int(self.read("inventory").get("wood", 0))
 
     @property
     def position(self) -> tuple[float, float]:
@@ -77,6 +107,31 @@ class PlayPage:
         self.pass_ms(ms)
         for key in keys:
             self.page.keyboard.up(key)
+
+    def walk_until(self, dx: int, dy: int, condition: str, within_s: float = 20) -> None:
+        """Hold an arrow key until a condition is true, however slow the machine. Raises AssertionError."""
+        self.page.keyboard.down(KEYS[dx, dy])
+        try:
+            self.wait(condition, within_s)
+        finally:
+            self.page.keyboard.up(KEYS[dx, dy])
+
+    def settled(self, within_s: float = 10) -> tuple[float, float]:
+        """Wait until the avatar stands and its owner has heard so; where."""
+        self.wait("!projectk.position.vx && !projectk.position.vy", within_s)
+        self.wait("projectk.position.acknowledged === projectk.position.input", within_s)
+        return self.position
+
+    def sees(self, entity: int, *, near: tuple[float, float] | None = None, more: str = "", within_s: float = 15) -> None:
+        """Wait until an entity is shown, within half a metre of ``near`` if given, and ``more`` (over ``e``) is true."""
+        there = f" && Math.hypot(e.x - {near[0]}, e.y - {near[1]}) < 0.5" if near else ""
+        also = f" && ({more})" if more else ""
+        self.wait(f"projectk.entities.some((e) => e.id === {entity}{there}{also})", within_s)
+
+    @property
+    def carried(self) -> int:
+        """How many items, of all kinds."""
+        return sum(self.read("inventory").values())
 
     def approach(self, x: float, y: float, near_m: float = 6, within_s: float = 40) -> None:
         """Walk by the arrow keys, one axis after the other, until both are within ``near_m``. Raises AssertionError."""
@@ -123,24 +178,54 @@ class PlayPage:
                 return self.page.inner_text("#card")
         raise AssertionError(f"no card for {entity} within {within_s} s; {self.state()}")
 
-    def gather(self, entity: int, within_s: float = 20) -> None:
-        """Walk until a node is on screen, click it and wait until what is carried grew."""
-        found = self.entity(entity)
-        assert found is not None, f"entity {entity} is not in sight"
-        self.approach(found["x"], found["y"])
-        before = sum(self.read("inventory").values())
-        self.click(entity)
-        self.wait(f"Object.values(projectk.inventory).reduce((a, b) => a + b, 0) > {before}", within_s)
+    def zoom(self, steps: int) -> None:
+        """Press a zoom button, negative: out, and wait until the picture has that size."""
+        before = self.page.evaluate(PX_PER_M)
+        for _ in range(abs(steps)):
+            self.page.click("#zoom-in" if steps > 0 else "#zoom-out")
+        self.wait(f"Math.abs(({PX_PER_M[6:]}) / {before} / 1.3 ** {steps} - 1) < 0.02")
+
+    def spot(self, entity: int) -> tuple[float, float] | None:
+        """Where on screen a click meets an entity, and no panel or nearer thing before it; CSS pixels."""
+        found = self.page.evaluate(SPOT, entity)
+        return (found["x"], found["y"]) if found else None
+
+    def gather(self, entity: int, within_s: float = 40) -> None:
+        """Click a node until what is carried grew: one walks there by itself. Raises AssertionError."""
+        before = self.carried
+        grown = f"Object.values(projectk.inventory).reduce((a, b) => a + b, 0) > {before}"
+        for _ in range(int(within_s / 5)):
+            if (spot := self.spot(entity)) is not None:
+                self.page.mouse.click(*spot)
+            if self.try_wait(grown, 5):
+                return
+        raise AssertionError(f"nothing gathered within {within_s} s: {self.entity(entity)}; {self.state()}")
 
     def screenshot(self, path: Path) -> bytes:
         return self.page.screenshot(path=str(path))
 
-    def pixels_not_blank(self) -> bool:
-        """Whether the window shows many colours, not one flat area."""
-        png = base64.b64encode(self.page.screenshot()).decode()
-        return int(self.page.evaluate(COUNT_COLORS, png)) > 200
+    def pixels_not_blank(self, png: bytes = b"") -> bool:
+        """Whether the window, or a screenshot of it, shows many colours, not one flat area."""
+        return colors(self.page, png or self.page.screenshot()) > 200
 
 
+def colors(page: Page, png: bytes) -> int:
+    """How many different colours a picture has."""
+    return int(page.evaluate(COUNT_COLORS, base64.b64encode(png).decode()))
+
+
+PX_PER_M = "() => projectk.project(1, 0)[0] - projectk.project(0, 0)[0]"
+SPOT = """(id) => {
+  const found = projectk.entities.find((e) => e.id === id);
+  for (const up of found ? [0.4, 0.9, 1.5, 2.2, 3, 4] : []) {
+    for (const aside of [0, -0.4, 0.4, -0.8, 0.8]) {
+      const [x, y] = projectk.project(found.x + aside, found.y - up);
+      const free = document.elementFromPoint(x, y)?.closest("#field");
+      if (free && projectk.pick(x, y) === id) return { x, y };
+    }
+  }
+  return null;
+}"""
 COUNT_COLORS = """async (png) => {
   const bytes = Uint8Array.from(atob(png), (c) => c.charCodeAt(0));
   const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));

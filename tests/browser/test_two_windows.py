@@ -1,0 +1,132 @@
+"""Two windows on a real cluster, their avatars owned by different game servers: the whole game through the real pages."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import WINDOW
+from tests.browser.pages import PlayPage
+from tests.support.cluster import Cluster
+
+pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(240)]
+
+WALK_M = 5.0
+Windows = tuple[PlayPage, PlayPage]
+
+
+@pytest.fixture(scope="module")
+def windows(browser: Browser, shared: Cluster) -> Iterator[Windows]:
+    """Two windows, each a profile of its own, on different gateways, their avatars on different game servers."""
+    contexts = [browser.new_context(viewport=WINDOW) for _ in range(2)]  # type: ignore[arg-type]
+    one, two = (PlayPage(context, f"{url}/").load() for context, url in zip(contexts, shared.gateways, strict=True))
+    one.shown()
+    two.shown()
+    assert one.server != two.server, "spread placement"
+    yield one, two
+    for context in contexts:
+        context.close()
+
+
+def owner_of_region(running: Cluster, x: float, y: float) -> str:
+    """The game server that says it owns the region around a place, as anybody may observe."""
+    side_m = httpx.get(f"{running.url}/v1/world").json()["region_m"]
+    place = [int(x // side_m), int(y // side_m)]
+    with httpx.stream("GET", f"{running.url}/v1/observe/stream", timeout=20) as stream:
+        for line in stream.iter_lines():
+            servers = json.loads(line.removeprefix("data: "))["servers"] if line.startswith("data: ") else []
+            owners = [view["server"] for view in servers if place in [region[:2] for region in view["regions"]]]
+            if owners:
+                return str(owners[0])
+    raise AssertionError("the stream ended")
+
+
+def shared_tree(one: PlayPage, two: PlayPage) -> dict[str, Any]:
+    """The tree with enough wood that is nearest to both and that both can click on."""
+    known = {tree["id"] for tree in two.entities("tree")}
+    x, y = one.position
+    near = sorted(one.entities("tree"), key=lambda tree: abs(tree["x"] - x) + abs(tree["y"] - y))
+    for tree in near:
+        if tree["id"] in known and (tree["fields"]["wood"] or 0) >= 3 and one.spot(tree["id"]) and two.spot(tree["id"]):
+            return tree
+    raise AssertionError(f"no tree for two near {x}, {y}: {near[:5]}")
+
+
+def test_they_meet_walk_talk_and_gather_the_same_tree(windows: Windows, shared: Cluster, shots: Path) -> None:
+    one, two = windows
+    for window, other in ((one, two), (two, one)):
+        assert window.page.inner_text("#badge-server") == window.server
+        assert window.server != other.server
+        # what I see of the other comes from the server that owns it
+        window.sees(other.avatar, more=f"e.publisher === {other.server_number} && e.fields.name === {other.name!r}")
+
+    walk_in_sight(one, two, -1)
+    walk_in_sight(two, one, 1)
+    talk(one, two, "Hello <b>there</b>")
+    talk(two, one, "Good morning")
+    gather_together(one, two, shared)
+    for window, name in ((one, "two-windows-one.png"), (two, "two-windows-two.png")):
+        assert window.pixels_not_blank(window.screenshot(shots / name))
+        assert window.complaints == []
+
+
+def walk_in_sight(walker: PlayPage, watcher: PlayPage, dx: int) -> None:
+    """Walks some metres; the watcher sees it under way, and then where the walker believes to stand."""
+    x, _ = walker.position
+    watcher.sees(walker.avatar, near=walker.settled())
+    walker.walk_until(dx, 0, f"(projectk.position.x - {x}) * {dx} > {WALK_M}")
+    assert abs(walker.position[0] - x) > WALK_M - 1
+    watcher.sees(walker.avatar, near=walker.settled(), more=f"e.publisher === {walker.server_number}")
+
+
+def talk(speaker: PlayPage, hearer: PlayPage, text: str) -> None:
+    """Heard in the other's log, and seen over the speaker's head; never as markup."""
+    speaker.say(text)
+    for window in (speaker, hearer):
+        window.wait(f"projectk.chat.includes({json.dumps(f'{speaker.name}: {text}')})")
+    hearer.sees(speaker.avatar, more=f"e.saying === {json.dumps(text)}")
+    assert hearer.page.locator("#chat-log .line b b").count() == 0
+    assert text in hearer.page.inner_text("#chat-log")
+
+
+def gather_together(one: PlayPage, two: PlayPage, running: Cluster) -> None:
+    """Both take from one tree, which is real on one server and a ghost to the other's avatar."""
+    for window in (one, two):
+        window.zoom(-3)
+    tree = shared_tree(one, two)
+    number, before, carried = tree["id"], tree["fields"]["wood"], one.wood + two.wood
+    owner = owner_of_region(running, tree["x"], tree["y"])
+    assert owner in (one.server, two.server)
+    for window in (one, two):
+        window.sees(number, more=f"'gs' + e.publisher === {owner!r}")
+        window.gather(number)
+    taken = one.wood + two.wood - carried
+    assert taken >= 2
+    assert one.wood > 0 < two.wood
+    for window in (one, two):
+        window.sees(number, more=f"e.fields.wood === {before - taken}")
+        window.zoom(3)
+
+
+def test_closing_the_tab_and_coming_back_is_the_same_avatar(windows: Windows) -> None:
+    one, two = windows
+    before = (one.avatar, one.name, one.read("inventory"))
+    at = one.settled()
+    context, url = one.page.context, one.url
+    one.page.close()
+    again = PlayPage(context, url).open()
+    one.page = again.page
+    assert (one.avatar, one.name, one.read("inventory")) == before
+    two.sees(one.avatar, near=one.position)
+    assert max(abs(now - then) for now, then in zip(one.position, at, strict=True)) < 1
+
+    beside = PlayPage(context, url).open()  # a second tab of the same profile
+    assert beside.avatar not in (one.avatar, two.avatar)
+    assert beside.carried == 0
+    assert one.state()["state"] == "attached"
+    beside.page.close()
+    assert again.complaints == beside.complaints == []
