@@ -48,8 +48,7 @@ class Supervisor:
         report.planned([planned.id for planned in self._planned])
         for wave in START_ORDER:
             started = [await self._start(planned) for planned in self._planned if planned.role in wave]
-            for ready in asyncio.as_completed([self._ready(child, report) for child in started]):
-                await ready
+            await self._all_of(started, report)
         self._all_ready = True
         self._write_ready_file()
 
@@ -91,6 +90,15 @@ class Supervisor:
     async def _start(self, planned: Planned) -> Child:
         child = self._children[planned.id] = await start_child(planned, self._pipe_read)
         return child
+
+    async def _all_of(self, started: list[Child], report: Reporter) -> None:
+        """All of a wave ready. Raises ChildFailed: the first that failed; the others are not waited for."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in started:
+                    group.create_task(self._ready(child, report))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
     async def _ready(self, child: Child, report: Reporter) -> None:
         await child.ready()

@@ -47,6 +47,7 @@ def test_it_says_what_is_ready_serves_it_and_stops_in_time(tmp_path: Path) -> No
     other = projectk("up", "--port", "0", "--data", str(tmp_path / "var"), "--world-seed", "2", cwd=tmp_path)
     assert other.returncode == 2
     assert other.stderr.startswith("projectk: --world-seed 2: this world was made with --world-seed 1;")
+    assert len(other.stderr.strip().splitlines()) == 1
 
 
 def test_ctrl_c_at_the_keyboard_stops_it_once(tmp_path: Path) -> None:
@@ -126,6 +127,17 @@ def test_a_corrupt_database_is_said_and_not_touched(tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
     assert "world.sqlite" in done.stderr
     assert database.read_bytes() == before
+
+
+def test_a_damaged_signing_key_is_said_and_not_touched(tmp_path: Path) -> None:
+    key = tmp_path / "var/keys/lg2.pem"
+    key.parent.mkdir(parents=True)
+    key.write_text("no key")
+    done = projectk("up", "--port", "0", "--data", str(tmp_path / "var"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"The signing key {key} cannot be used" in done.stderr
+    assert key.read_text() == "no key"
 
 
 def test_a_port_taken_while_a_role_runs_alone_is_said(tmp_path: Path) -> None:
