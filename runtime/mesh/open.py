@@ -9,6 +9,8 @@ from world.ids import NodeId
 from world.limits import MESH_PROTOCOL_MAX, MESH_PROTOCOL_MIN
 from world.messages import Member
 
+FIRST_ROLES = frozenset({"broker", "store"})  # these may well be the first of their cluster
+
 
 class ZmqMesh(MeshNode):
     """A member of the mesh over ZeroMQ."""
@@ -72,4 +74,6 @@ async def open_mesh(
         await mesh.join(generation)
     except ForeignProtocol as error:
         raise StartRefused(str(error)) from error
+    if settings.join and len(mesh.book.members()) == 1 and role not in FIRST_ROLES:
+        service.log.warning("nobody answers where this process is to join; it goes on asking", join=settings.join)
     return mesh

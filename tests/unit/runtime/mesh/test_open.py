@@ -146,3 +146,18 @@ def test_who_speaks_no_version_of_the_others_is_refused_and_not_served(monkeypat
             assert gw2.book.get(GS1) is not None
 
     aio.run(body(), uvloop=True)
+
+
+def test_a_joiner_that_nobody_answers_says_so_and_goes_on_asking() -> None:
+    async def body() -> None:
+        async with AsyncExitStack() as stack:
+            port = free_port()
+            lines: list[Any] = []
+            service = Service.for_test("gateway", "gw1", lines=lines, join=(f"tcp://127.0.0.1:{port}",))
+            await stack.enter_async_context(service)
+            gw1 = await open_mesh(service, role="gateway", node_id=GW1, generation=None, publishes_state=False)
+            assert [line["join"] for line in lines if "nobody answers" in line["event"]] == [service.settings.join]
+            await member(stack, "gameserver", "gs1", command_port=port)
+            await until(lambda: gw1.book.get(GS1) is not None)
+
+    aio.run(body(), uvloop=True)
