@@ -7,7 +7,7 @@ import time
 
 from tests.simulation.ablations import ABLATIONS
 from tests.simulation.plan import draw
-from tests.simulation.pool import replay_command, run_seeds
+from tests.simulation.pool import replay_command, run_seeds, workers
 from tests.simulation.run import Report, simulate
 from tests.simulation.trace import first
 
@@ -39,17 +39,18 @@ def one(seed: int, without: str, trace: bool) -> int:
     return 0 if report.ok else 1
 
 
-def many(seeds: range, workers: int, without: str, keep_going: bool) -> int:
-    began, failed, done = time.monotonic(), 0, 0
-    for done, report in enumerate(run_seeds(seeds, workers, without), 1):
-        if not report.ok:
-            failed += 1
-            print(f"\nseed {report.seed} failed; replay it by: {replay_command(report.seed, without)}")
-            say(report)
-            if not keep_going:
-                break
-        rate = done / (time.monotonic() - began)
-        print(f"\r{done}/{len(seeds)} seeds, {failed} failed, {rate:.2f}/s ", end="", flush=True)
+def many(seeds: range, processes: int, without: str, keep_going: bool) -> int:
+    began, failed = time.monotonic(), 0
+    with workers(processes) as pool:
+        for done, report in enumerate(run_seeds(pool, seeds, 2 * processes, without), 1):
+            if not report.ok:
+                failed += 1
+                print(f"\nseed {report.seed} failed; replay it by: {replay_command(report.seed, without)}")
+                say(report)
+                if not keep_going:
+                    break
+            rate = done / (time.monotonic() - began)
+            print(f"\r{done}/{len(seeds)} seeds, {failed} failed, {rate:.2f}/s ", end="", flush=True)
     print()
     return 1 if failed else 0
 

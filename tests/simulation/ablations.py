@@ -120,7 +120,7 @@ FOUND_WITHIN = {
     "operation_keys": 30,
     "key_retention": 30,
     "committed_view": 30,
-    "dead_generations": 30,
+    "dead_generations": 60,
     "results": 20,
 }
 

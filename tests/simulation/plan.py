@@ -107,10 +107,10 @@ def _strikes(rng: random.Random, gateways: int, players: int, active_s: float) -
     for kind in (heavy, rng.choice(("", "stall", "partition", "crash", "ambush"))):
         at_s = rng.uniform(0.2, active_s * 0.8)
         if kind in ("crash", "zombie"):  # shorter and longer than the 3 s after which the silent are declared dead
-            lasts_s = rng.uniform(0.3, 1.5) if rng.random() < 0.6 else rng.uniform(3.5, 5.0)
+            lasts_s = rng.uniform(0.3, 1.5) if rng.random() < 0.6 else rng.uniform(4.0, 6.0)
             found.append(Strike(at_s, kind, rng.choice(SERVERS), lasts_s))
         elif kind == "ambush":
-            found.append(Strike(at_s, kind, rng.choice(("crash", "crash", "zombie")), rng.uniform(0.3, 4.5)))
+            found.append(Strike(at_s, kind, rng.choice(("crash", "crash", "zombie")), rng.uniform(0.3, 6.0)))
         elif kind == "gateway":
             found.append(Strike(at_s, "crash", f"gw{rng.randint(1, gateways)}", rng.uniform(0.1, 1.5)))
         elif kind == "partition":

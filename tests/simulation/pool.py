@@ -4,7 +4,7 @@ import gc
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -47,23 +47,26 @@ def steady_hashes() -> Iterator[None]:
             os.environ["PYTHONHASHSEED"] = before
 
 
-def run_seeds(seeds: Iterable[int], workers: int, without: str = "") -> Iterator[Report]:
-    """Reports as they come. Stopping early leaves the rest undone."""
+@contextmanager
+def workers(count: int) -> Iterator[Executor]:
+    """Processes that are shared by several ``run_seeds``."""
+    with steady_hashes(), ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def run_seeds(pool: Executor, seeds: Iterable[int], ahead: int, without: str = "") -> Iterator[Report]:
+    """Reports as they come, ``ahead`` seeds under way. Stopping early leaves the rest undone."""
     remaining = iter(seeds)
-    with (
-        steady_hashes(),
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
-    ):
-        running: set[Future[Report]] = set()
-        try:
-            while True:
-                for seed in islice(remaining, 2 * workers - len(running)):
-                    running.add(pool.submit(work, seed, without))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            for future in running:
-                future.cancel()
+    running: set[Future[Report]] = set()
+    try:
+        while True:
+            for seed in islice(remaining, ahead - len(running)):
+                running.add(pool.submit(work, seed, without))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        for future in running:
+            future.cancel()

@@ -6,12 +6,14 @@
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor
 
 import pytest
 
 from tests.simulation.ablations import ABLATIONS, FOUND_WITHIN
 from tests.simulation.plan import draw
-from tests.simulation.pool import regressions, replay_command, run_seeds
+from tests.simulation.pool import regressions, replay_command, run_seeds, workers
 from tests.simulation.run import Report
 from tests.simulation.trace import first
 
@@ -22,6 +24,12 @@ TIMEOUT_S = 120 + 4 * SEEDS
 
 # What the seeds together must have met, or they prove nothing.
 MET = ("gathered", "frames_lost", "stale_seen", "corrections", "killed", "writes")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Executor]:
+    with workers(WORKERS) as shared:
+        yield shared
 
 
 def describe(report: Report, without: str = "") -> str:
@@ -37,26 +45,26 @@ def progress(done: int, of: int) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-def test_all_invariants_hold_in_every_seed() -> None:
+def test_all_invariants_hold_in_every_seed(pool: Executor) -> None:
     seeds = [*regressions(), *range(START, START + SEEDS)]
     met: Counter[str] = Counter()
-    for done, report in enumerate(run_seeds(seeds, WORKERS), 1):
+    for done, report in enumerate(run_seeds(pool, seeds, 2 * WORKERS), 1):
         progress(done, len(seeds))
         assert report.ok, describe(report)
         met.update({name: int(value) for name, value in report.figures.items()})
     assert SEEDS < 50 or all(met[name] for name in MET), met
 
 
-def test_a_seed_is_the_same_run_in_every_process() -> None:
+def test_a_seed_is_the_same_run_in_every_process(pool: Executor) -> None:
     seed = next(s for s in range(1_000) if any(strike.kind == "zombie" for strike in draw(s).strikes))
-    digests = {report.digest for report in run_seeds([seed, seed, seed], 2)}
+    digests = {report.digest for report in run_seeds(pool, [seed] * 4, 4)}
     assert len(digests) == 1
 
 
 @pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("safeguard", sorted(ABLATIONS))
-def test_without_a_safeguard_a_violation_is_found(safeguard: str) -> None:
+def test_without_a_safeguard_a_violation_is_found(pool: Executor, safeguard: str) -> None:
     """Removed by a patch of the test; ``python -m tests.simulation --without …`` shows what it finds."""
     within = FOUND_WITHIN[safeguard]
-    found = next((r for r in run_seeds(range(within), WORKERS, safeguard) if not r.ok), None)
+    found = next((r for r in run_seeds(pool, range(within), WORKERS, safeguard) if not r.ok), None)
     assert found is not None, f"without {safeguard} nothing was found in {within} seeds"
