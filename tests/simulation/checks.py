@@ -12,7 +12,6 @@ from gameserver.server import GameServer
 from tests.simulation.cluster import SimCluster
 from tests.simulation.picture import Shown
 from tests.simulation.player import Player
-from tests.simulation.trace import first
 from tests.simulation.watch import UNITS, Command
 from world.audit import audit
 from world.grid import cell_of_subcell, subcell_at, subcells_in_sight
@@ -235,7 +234,3 @@ def _deeds(cluster: SimCluster, player: Player) -> Iterator[str]:
         yield f"{player.name} has {dict(stored)} from {len(caused)} gatherings"
     if len(caused) > sum(told.op == "gather" for told in player.told):
         yield f"{player.name}: {len(caused)} gatherings were committed, more than were asked for"
-
-
-def summary(problems: list[str]) -> str:
-    return first(problems)
