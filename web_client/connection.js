@@ -25,6 +25,7 @@ const REFRESH_BEFORE_MS = 30_000; // a token this near its end is refreshed befo
 
 /**
  * @typedef {"signing in" | "connecting" | "identifying" | "attaching" | "attached" | "detached" | "waiting" | "ended"} State
+ * @typedef {State | "unanswered"} Shown what the player is told: also that the owner does not echo moves
  * @typedef {{op: string, args: Record<string, unknown>, resolve: (result: Result) => void}} Pending
  * @typedef {{ok: true, value: any} | {ok: false, code: string, detail: string}} Result
  * @typedef {{t: string} & Record<string, any>} Message
@@ -324,6 +325,7 @@ export class Connection extends EventTarget {
       this.#tell("attached", m);
     },
     detached: (m) => {
+      this.#tell("detached", m);
       this.#to("detached", m.reason === "owner_lost" ? "Your server is being replaced…" : "Finding your avatar…");
     },
     event: (m) => {

@@ -19,6 +19,7 @@ import { World } from "./world.js";
 const STEP_MS = 40; // of walking
 const LONGEST_WALK_MS = 500; // in one frame, however long it took
 const NEAR_M = 14; // E gathers the nearest within this
+const UNANSWERED_MS = 1_500; // claims without an echo for so long: the owner is in trouble, perhaps gone
 const RELEASE_M = 0.6; // a led walk ends about here when the pointer is let go
 
 class Game {
@@ -42,6 +43,8 @@ class Game {
     this.lastFrame = performance.now();
     this.frames = 0;
     this.ordering = false;
+    /** The server that was lost with us on it, until another has us; empty otherwise. */
+    this.lostServer = "";
     this.#wireWorld();
     this.#wireConnection();
   }
@@ -80,6 +83,9 @@ class Game {
     this.#on("pong", ({ sent, worldMs }) => this.clock.pong(sent, performance.now(), worldMs));
     this.#on("ready", (ready) => this.#ready(ready));
     this.#on("attached", (attached) => this.#attached(attached));
+    this.#on("detached", ({ reason }) => {
+      if (reason === "owner_lost") this.lostServer ||= this.connection.server;
+    });
     this.#on("event", (event) => this.#event(event));
     this.#on("announce", ({ text }) => this.ui.toast(String(text)));
     this.#on("problem", ({ code, detail }) => this.ui.toast(detail || code, "warning"));
@@ -99,6 +105,8 @@ class Game {
     if (attached.resync?.inventory) this.#carry(attached.resync.inventory);
     if (!this.entered) this.ui.line("", `Welcome, ${this.connection.name}. Those near you hear what you say.`);
     this.entered = true;
+    if (this.lostServer) this.ui.toast(`The server ${this.lostServer} was lost. You are on ${attached.server} now.`);
+    this.lostServer = "";
   }
 
   /** @param {any} event numbered, addressed to this avatar */
@@ -214,7 +222,7 @@ class Game {
     const { avatar, own, world } = this;
     const server = this.serverOf(avatar);
     this.scene.draw({ world, own, avatar, name: this.connection.name, server, worldMs, now, dtMs });
-    this.#status(now);
+    this.#status(now, worldMs);
   }
 
   /** In small steps, so that a slow frame does not walk past its goal. @param {number} dtMs @param {number} now @param {number} worldMs */
@@ -260,9 +268,12 @@ class Game {
     return { title, server: entity.publisher ? `gs${entity.publisher}` : "?", facts, hint };
   }
 
-  /** @param {number} now */
-  #status(now) {
-    const { state, reason, retryAt, name, server, gateway } = this.connection;
+  /** @param {number} now @param {number} worldMs */
+  #status(now, worldMs) {
+    const { reason, retryAt, name, server, gateway } = this.connection;
+    /** @type {import("./connection.js").Shown} */
+    let state = this.connection.state;
+    if (state === "attached" && this.own.unansweredMs(worldMs) > UNANSWERED_MS) state = "unanswered";
     const ready = this.entered && this.scene.chunks.covers(this.scene.view);
     this.shownOnce ||= Boolean(ready);
     this.ui.connection(state === "attached" && !this.shownOnce ? "attaching" : state, reason, this.shownOnce, retryAt - now, now);

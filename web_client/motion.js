@@ -168,6 +168,12 @@ export class OwnMotion {
     return true;
   }
 
+  /** How long the owner has left our oldest claim without an echo. @param {number} worldMs */
+  unansweredMs(worldMs) {
+    const oldest = this.pending[0];
+    return oldest ? Math.max(worldMs - oldest.time, 0) : 0;
+  }
+
   /** @param {number} x @param {number} y */
   #jump(x, y) {
     this.glide.absorb(x - this.x, y - this.y);

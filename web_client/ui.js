@@ -26,7 +26,7 @@ function make(tag, className, text = "") {
 
 const WAITING = {
   "signing in": "Signing in", connecting: "Connecting", identifying: "Entering the world", attaching: "Finding your avatar",
-  detached: "Your server is being replaced", waiting: "Connection lost", ended: "Disconnected", attached: "",
+  detached: "Your server is being replaced", unanswered: "Your server does not answer", waiting: "Connection lost", ended: "Disconnected", attached: "",
 };
 
 export class Ui {
@@ -119,7 +119,7 @@ export class Ui {
 
   // -- the badge -------------------------------------------------------------------------------------------------------
 
-  /** @param {{name: string, server: string, gateway: string, latencyMs: number, state: import("./connection.js").State}} me */
+  /** @param {{name: string, server: string, gateway: string, latencyMs: number, state: import("./connection.js").Shown}} me */
   badge({ name, server, gateway, latencyMs, state }) {
     const set = (/** @type {string} */ id, /** @type {string} */ text) => {
       const element = byId(id);
@@ -163,7 +163,7 @@ export class Ui {
 
   // -- connection --------------------------------------------------------------------------------------------------------
 
-  /** @param {import("./connection.js").State} state @param {string} reason @param {boolean} entered @param {number} inMs until the next try @param {number} now */
+  /** @param {import("./connection.js").Shown} state @param {string} reason @param {boolean} entered @param {number} inMs until the next try @param {number} now */
   connection(state, reason, entered, inMs, now) {
     const fine = state === "attached";
     if (fine) this.troubledSince = 0;

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
 
 from gateway.pages import WEB_CLIENT
 from tests.support.cluster import Cluster, cluster
 from tests.support.require import missing
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WINDOW = {"width": 800, "height": 500}  # small: a software GPU pays by the pixel
+WINDOW: ViewportSize = {"width": 720, "height": 450}  # small: a software GPU pays by the pixel
 PIXI = WEB_CLIENT.parent / "node_modules/pixi.js/dist/pixi.min.js"
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 ARGUMENTS = (

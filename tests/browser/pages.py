@@ -122,8 +122,10 @@ class PlayPage:
         self.wait("projectk.position.acknowledged === projectk.position.input", within_s)
         return self.position
 
-    def sees(self, entity: int, *, near: tuple[float, float] | None = None, more: str = "", within_s: float = 15) -> None:
-        """Wait until an entity is shown, within half a metre of ``near`` if given, and ``more`` (over ``e``) is true."""
+    def sees(
+        self, entity: int, *, near: tuple[float, float] | None = None, more: str = "", within_s: float = 15
+    ) -> None:
+        """Wait until an entity is shown, within half a metre of ``near``, and ``more`` (over ``e``) is true."""
         there = f" && Math.hypot(e.x - {near[0]}, e.y - {near[1]}) < 0.5" if near else ""
         also = f" && ({more})" if more else ""
         self.wait(f"projectk.entities.some((e) => e.id === {entity}{there}{also})", within_s)

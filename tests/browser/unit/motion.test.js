@@ -39,6 +39,20 @@ test("water stops, a shore is slid along", () => {
   assert.equal(m.vx, 0);
 });
 
+test("how long the owner leaves claims unanswered counts from the oldest, until an echo or another owner", () => {
+  const m = own();
+  assert.equal(m.unansweredMs(9_000), 0);
+  m.step(1, 0, 50);
+  m.claim(1_000);
+  m.step(0, 0, 50);
+  m.claim(1_100);
+  assert.equal(m.unansweredMs(2_600), 1_600);
+  m.reconcile({ x: 100.3, y: 100, vx: 6, vy: 0, lastInput: 5, flags: 0 });
+  assert.equal(m.unansweredMs(2_600), 1_500);
+  m.attached(100.3, 100, 0);
+  assert.equal(m.unansweredMs(2_600), 0);
+});
+
 test("an unacknowledged last claim is said again until the owner echoes it", () => {
   const m = own();
   m.step(1, 0, 50);
