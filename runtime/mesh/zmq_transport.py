@@ -140,7 +140,8 @@ class DealerLink:
             self._batch, self._batch_bytes = [], 0
 
     def _drain(self) -> bool:
-        if self._blocked and _events(self._socket) & zmq.POLLOUT:
+        # EVENTS is read whether or not anything waits: until it is, the FD stays readable and the loop spins.
+        if _events(self._socket) & zmq.POLLOUT and self._blocked:
             self._blocked = False
             self._leave()
             if not self._blocked:

@@ -380,3 +380,35 @@ def test_what_is_sent_in_one_turn_is_handed_over_once_and_in_order(context: zmq.
         await transport.close()
 
     aio.run(body(), uvloop=True)
+
+
+# -- a readable FD that nobody reads ---------------------------------------------------------------------------------
+
+
+def test_a_quiet_link_lets_the_loop_sleep(context: zmq.Context[Socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An FD stays readable until EVENTS is read: a link that looked only while it was blocked kept the loop awake."""
+    looks = 0
+    ready = Watched._ready
+
+    def counted(self: Watched) -> None:
+        nonlocal looks
+        looks += 1
+        ready(self)
+
+    monkeypatch.setattr(Watched, "_ready", counted)
+
+    async def body() -> None:
+        nonlocal looks
+        router, endpoint = bound(context, zmq.ROUTER)
+        transport = ZmqTransport(bind_host="127.0.0.1")
+        link = transport.link(endpoint, "gs1:1", lambda: None)
+        await until(lambda: link.send(b"hello"))
+        await until(lambda: bool(router.poll(0)))
+        looks = 0
+        router.close(0)  # the connection ends, which the link's FD tells
+        await asyncio.sleep(0.5)
+        assert looks < 50, f"{looks} looks in a quiet half second"
+        link.close()
+        await transport.close()
+
+    aio.run(body(), uvloop=True)
