@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
@@ -11,10 +12,10 @@ from playwright.sync_api import BrowserContext, Page
 from tests.browser.pages import colors
 from tests.support.cluster import COMMAND, STOP_S, Cluster, environment
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(240)]
 
 BOTS = 4
-SECONDS = 100  # longer than the test; it ends them
+SECONDS = 600  # longer than the test; it ends them
 LAYERS = ("regions", "sight", "avatars", "ghosts", "cells")
 
 
@@ -28,11 +29,20 @@ def people(running: Cluster) -> Iterator[None]:
         yield
     finally:
         bots.terminate()
-        bots.wait(STOP_S)
+        bots.wait(3 * STOP_S)
 
 
-def until(page: Page, condition: str, within_s: float = 30) -> None:
-    page.wait_for_function(f"() => Boolean(window.projectk && ({condition}))", timeout=within_s * 1_000, polling=100)
+def until(page: Page, condition: str, within_s: float = 60) -> list[dict[str, Any]]:
+    """Wait for a JavaScript condition over ``projectk``; the servers of the very picture that fulfilled it."""
+    expression = f"() => window.projectk && ({condition}) && projectk.servers"
+    found = page.wait_for_function(expression, timeout=within_s * 1_000, polling=100).json_value()
+    return sorted(found, key=lambda view: str(view["server"]))
+
+
+# Every avatar is real on one server and a ghost on the other; both listen; some region has an owner; ground is drawn.
+ALIVE = f"""projectk.servers.flatMap((s) => s.avatars).length >= {BOTS} && projectk.servers.length === 2
+  && projectk.servers.every((s) => s.ghosts.length && s.sight.length)
+  && projectk.servers.some((s) => s.regions.length) && projectk.ground > 0 && projectk.pictures > 2"""
 
 
 def drawn(page: Page, layer: str) -> int:
@@ -74,16 +84,12 @@ def test_servers_regions_avatars_and_sights_are_shown(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     with people(shared):
         page.goto(f"{shared.url}/observe")
-        # every avatar is real on one server and a ghost on the other; both listen; some region has an owner
-        until(page, f"projectk.servers.flatMap((s) => s.avatars).length >= {BOTS}")
-        until(page, "projectk.servers.length === 2 && projectk.servers.every((s) => s.ghosts.length && s.sight.length)")
-        until(page, "projectk.servers.some((s) => s.regions.length) && projectk.ground > 0 && projectk.pictures > 2")
-        servers = page.evaluate("projectk.servers")
+        servers = until(page, ALIVE)
         owned = [region[:2] for view in servers for region in view["regions"]]
         assert len({tuple(place) for place in owned}) == len(owned), "a region has one owner"
         cards = page.locator(".server").all_inner_texts()
         assert [card.split()[0] for card in cards] == ["gs1", "gs2"]
-        for card, view in zip(cards, sorted(servers, key=lambda view: str(view["server"])), strict=True):
+        for card, view in zip(cards, servers, strict=True):
             assert f"generation {view['generation']}" in card
             assert "peak" in card
             assert view["tick_ms"] >= 0 <= view["ghost_age_ms"]

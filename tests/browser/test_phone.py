@@ -9,7 +9,7 @@ from playwright.sync_api import BrowserContext
 from tests.browser.pages import PlayPage
 from tests.support.cluster import Cluster
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(240)]
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 ESSENTIAL = ("#badge", ".corner", "#chat-log", "#chat-form", "#inventory", "#help")
