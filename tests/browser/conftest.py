@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         missing("browser", "apt-get install chromium (Debian), or put chromium on the PATH")
     if not PIXI.is_file():
-        missing("PixiJS", "make test fetches it with npm")
+        missing("browser", "with PixiJS for its pages, which make test fetches with npm")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(ARGUMENTS))
         yield launched

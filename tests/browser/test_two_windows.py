@@ -95,10 +95,11 @@ def walk_in_sight(walker: PlayPage, watcher: PlayPage, dx: int) -> None:
 
 def talk(speaker: PlayPage, hearer: PlayPage, text: str) -> None:
     """Heard in the other's log, and seen over the speaker's head; never as markup."""
+    line = json.dumps(f"{speaker.name}: {text}")
     speaker.say(text)
+    hearer.sees(speaker.avatar, more=f"e.saying === {json.dumps(text)}")  # first: it goes again
     for window in (speaker, hearer):
-        window.wait(f"projectk.chat.includes({json.dumps(f'{speaker.name}: {text}')})")
-    hearer.sees(speaker.avatar, more=f"e.saying === {json.dumps(text)}")
+        window.wait(f"projectk.chat.includes({line})")
     assert hearer.page.locator("#chat-log .line b b").count() == 0
     assert text in hearer.page.inner_text("#chat-log")
 
