@@ -7,6 +7,7 @@ figures belong to a machine, and are written down in docs/performance.md with it
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -102,4 +103,5 @@ def show(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, which stops the cluster
     typer.run(bench)
