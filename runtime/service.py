@@ -3,10 +3,13 @@
 It owns what has exactly one owner per process: the signals, the task group, the stop. Life of a service::
 
     start(service) ──> running ──stop()──> on_stop callbacks ──> tasks cancelled ──> on_close callbacks
+                          ├── drain() ──> on_drain callbacks, everything still served ──> stop()
                           └── a task raised, or a loop returned: failure kept, stop() ──> the same, exit code 1
 
-Callbacks run newest first, each bounded. Signals, the supervisor's pipe, threads, uvloop and the wall clock are in
-``run`` only: ``Service.for_test`` lives on any loop, also one of virtual time.
+``drain`` (SIGTERM) is for one process of a cluster that goes on: what it has is given to others first. ``stop``
+(SIGINT, or the supervisor's end) is for a whole cluster that stops. Callbacks run newest first, each bounded. Signals,
+the supervisor's pipe, threads, uvloop and the wall clock are in ``run`` only: ``Service.for_test`` lives on any loop,
+also one of virtual time.
 """
 
 import asyncio
@@ -32,6 +35,7 @@ from runtime.metrics import LoopLag, process_registry, serve_metrics
 from runtime.settings import Settings
 from world.ids import ROLE_PREFIX, NodeId
 from world.limits import (
+    DRAIN_MS,
     LOOP_LAG_SAMPLE_MS,
     ORPHAN_EXIT_MS,
     PROCESS_STOP_MS,
@@ -76,10 +80,12 @@ class Service:
         self.log = log
         self.metrics = metrics
         self.rng = rng
+        self.draining = asyncio.Event()  # new work is refused, what is here is being given away
         self.stopping = asyncio.Event()
         self.failure: BaseException | None = None  # the first task that failed
         self.addresses: dict[str, str] = {}  # as said by ready()
         self._on_ready = on_ready
+        self._drains: list[StopCallback] = []
         self._callbacks: list[StopCallback] = []
         self._closers: list[StopCallback] = []
         self._group = asyncio.TaskGroup()
@@ -127,6 +133,10 @@ class Service:
         task.add_done_callback(lambda _task: coro.close())  # cancelled before its first step: never awaited
         return task
 
+    def on_drain(self, callback: StopCallback) -> None:
+        """Awaited on a drain, before any stop: gives away what is here. Bounds itself, at most DRAIN_MS."""
+        self._drains.append(callback)
+
     def on_stop(self, callback: StopCallback) -> None:
         """Awaited on a graceful stop, newest first, each at most STOP_CALLBACK_MS, tasks still running."""
         self._callbacks.append(callback)
@@ -145,6 +155,19 @@ class Service:
             {"ready": True, "role": self.role, "id": self.node_id, "pid": os.getpid(), "addresses": self.addresses}
         )
 
+    def drain(self, reason: str = "") -> None:
+        """Begin to give away what is here, then stop; safe to call again, and without effect on one that stops."""
+        if self.draining.is_set() or self.stopping.is_set():
+            return
+        self.log.info("draining", reason=reason)
+        self.draining.set()
+        self.spawn(self._drain(reason), "drain")
+
+    async def _drain(self, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        await self._run(self._drains, loop.time() + DRAIN_MS / 1_000, DRAIN_MS)
+        self.stop(reason=f"drained: {reason}")
+
     def stop(self, reason: str = "") -> None:
         """Begin the graceful stop; safe to call again."""
         if not self.stopping.is_set():
@@ -161,6 +184,7 @@ class Service:
 
     def crash(self) -> None:
         """As if the process had been killed (simulation): no callback runs, every task is cancelled."""
+        self._drains.clear()
         self._callbacks.clear()
         self._closers.clear()
         self._ended = True
@@ -191,12 +215,12 @@ class Service:
         self._body = None
         self.stopping.set()
         deadline_s = asyncio.get_running_loop().time() + PROCESS_STOP_MS / 1_000
-        await self._run(self._callbacks, deadline_s)
+        await self._run(self._callbacks, deadline_s, STOP_CALLBACK_MS)
         self._ended = True
         for task in list(self._tasks):
             task.cancel()
         await self._group.__aexit__(None, None, None)
-        await self._run(self._closers, deadline_s)
+        await self._run(self._closers, deadline_s, STOP_CALLBACK_MS)
         if self.failure is not None and error is not self.failure:
             raise self.failure
 
@@ -212,14 +236,14 @@ class Service:
             self.fail(LoopEnded(f"{name} returned"))
         return result
 
-    async def _run(self, callbacks: list[StopCallback], deadline_s: float) -> None:
+    async def _run(self, callbacks: list[StopCallback], deadline_s: float, each_ms: float) -> None:
         """Newest first; one that fails or takes too long is logged and does not keep the others from running."""
         while callbacks:
             callback = callbacks.pop()
             name = getattr(callback, "__qualname__", repr(callback))
             left_s = deadline_s - asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(max(0.0, min(left_s, STOP_CALLBACK_MS / 1_000))):
+                async with asyncio.timeout(max(0.0, min(left_s, each_ms / 1_000))):
                     await callback()
             except TimeoutError:
                 self.log.error("stop callback took too long", callback=name)
@@ -294,15 +318,22 @@ def _print_ready(document: dict[str, Any]) -> None:
 
 
 def _own_signals(service: Service) -> None:
-    """TERM and INT stop gracefully; a second one ends the process at once."""
+    """TERM drains, then stops; INT stops at once, gracefully; another one while stopping ends the process."""
 
     def stop(name: str) -> None:
         if service.stopping.is_set():
             os._exit(EXIT_FORCED)
         service.stop(reason=name)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number.name)
+    def drain(name: str) -> None:
+        if service.draining.is_set() or service.stopping.is_set():
+            stop(name)
+        else:
+            service.drain(reason=name)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, drain, signal.SIGTERM.name)
+    loop.add_signal_handler(signal.SIGINT, stop, signal.SIGINT.name)
 
 
 def _follow_supervisor(service: Service, loop: asyncio.AbstractEventLoop) -> None:

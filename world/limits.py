@@ -217,6 +217,9 @@ GUESTS_PER_S: Final = 20  # per client address; generous, because a school share
 GUESTS_BURST: Final = 1_000
 GUEST_ADDRESSES: Final = 10_000  # least recently seen forgotten
 
+# -- operators -------------------------------------------------------------------------------------------------------
+NOTE_BYTES: Final = 2_048  # one note's detail as JSON; a longer one is left out, and said so
+
 # -- accounts ----------------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_S: Final = 900
 REFRESH_TOKEN_S: Final = 90 * 24 * 3600
@@ -233,6 +236,7 @@ READY_MS: Final = 30_000  # from its start, a process may take this long until i
 STOP_MS: Final = 9_000  # the whole cluster, from the first Ctrl-C
 PROCESS_STOP_MS: Final = 4_000  # one process: all its on_stop callbacks together; then it is cancelled
 STOP_CALLBACK_MS: Final = 3_000  # one on_stop callback
+DRAIN_MS: Final = 30_000  # one process gives away what it has; what is left then is saved and released
 ORPHAN_EXIT_MS: Final = 6_000  # after its supervisor vanished, a process that cannot stop gracefully is ended
 LOOP_LAG_SAMPLE_MS: Final = 250
 SERVICE_TASKS: Final = 20_000  # living tasks of one service; spawn beyond it is refused

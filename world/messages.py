@@ -7,66 +7,27 @@ unchanged through every hop and retry.
 
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
-U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
-U53 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
-Name = Annotated[str, msgspec.Meta(max_length=128)]
-Short = Annotated[str, msgspec.Meta(max_length=64)]
-Text = Annotated[str, msgspec.Meta(max_length=4_096)]
-DocumentKey = Annotated[str, msgspec.Meta(max_length=1_024)]  # the store's own bound is STORE_KEY_BYTES
-Json = dict[str, Any]
-Items = dict[Short, Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]]
+from world.message_values import U16 as U16
+from world.message_values import U32 as U32
+from world.message_values import U53 as U53
+from world.message_values import Actor as Actor
+from world.message_values import DocumentKey as DocumentKey
+from world.message_values import HandedAvatar as HandedAvatar
+from world.message_values import Items as Items
+from world.message_values import Json as Json
+from world.message_values import Key as Key
+from world.message_values import Member as Member
+from world.message_values import Name as Name
+from world.message_values import Short as Short
+from world.message_values import Text as Text
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """Base of everything in the table; subclasses set ``tag``."""
-
-
-# -- values ----------------------------------------------------------------------------------------------------------
-class Member(msgspec.Struct, frozen=True):
-    """One process in the book."""
-
-    role: Short
-    id: Short
-    generation: U32
-    command: Name  # ROUTER endpoint others connect to (the advertised one)
-    state: Name = ""  # XPUB endpoint, game servers only
-    http: Name = ""  # public base URL, gateways only
-    protocol_min: U16 = 1
-    protocol_max: U16 = 1
-    status: Short = "starting"  # starting | ready | draining | dead
-    load: Json = {}  # role's own figures: avatars, cap, seers {"x,y": n}, tick_ms, ghost_age_ms ...
-    nonce: U53 = 0  # drawn at each start: tells two processes of one id and generation apart
-
-
-class Key(msgspec.Struct, frozen=True, array_like=True):
-    """An operation key. A command's: (avatar, session, number) with empty rest; a mutator call's adds (unit, mutator,
-    ordinal); the world's own: origin is the unit, session its epoch, number n."""
-
-    origin: Name  # "avatar:…" or the unit for the world's own
-    session: U53
-    number: U53
-    unit: Name = ""
-    mutator: Short = ""
-    ordinal: U16 = 0
-    floor: U53 = 0  # all command numbers <= floor of this session are settled (not part of identity)
-    digest: Short = ""  # fingerprint of the command's op and arguments (not part of identity)
-
-
-class Actor(msgspec.Struct, frozen=True):
-    """Facts about who acts, vouched for by the actor's owner."""
-
-    avatar: U53
-    epoch: U32
-    name: Short
-    x: float
-    y: float
-    reach: float
-    tool: Short = ""
 
 
 # -- general replies -------------------------------------------------------------------------------------------------
@@ -224,6 +185,14 @@ class PublicKeys(Message, frozen=True, tag=36):
 
 class Logout(Message, frozen=True, tag=37):
     refresh_token: Name
+
+
+class EndSession(Message, frozen=True, tag=38):
+    """Login -> any game server: the player has logged out; all sessions below ``session`` are over, for ever. Answer:
+    Ok once the avatar's document says so | Moved | Busy; Problem codes: no_such_avatar, store_unavailable."""
+
+    avatar: U53
+    session: U53
 
 
 # -- sessions (gateway <-> game server) ------------------------------------------------------------------------------
@@ -398,6 +367,36 @@ class Deliver(Message, frozen=True, tag=64):
     result: Json = {}
 
 
+class HandOff(Message, frozen=True, tag=65):
+    """Owner -> next owner: this unit, as committed under the store's token ``cas`` at ``epoch``, is to be yours by one
+    CAS with exactly that token. ``document``: its whole document, with what is kept in memory only. Answer: HandedOver
+    (also to a repeat); Problem: certainly not taken (full, draining, busy), or unknown (store_unavailable): the owner
+    changes the token by a CAS of its own before it goes on."""
+
+    unit: Name
+    epoch: U32
+    cas: U53
+    document: bytes
+    avatar: HandedAvatar | None = None
+
+
+class HandedOver(Message, frozen=True, tag=66):
+    """It is ``server``'s now, at ``epoch``."""
+
+    unit: Name
+    server: Short
+    generation: U32
+    epoch: U32
+
+
+class GiveAway(Message, frozen=True, tag=67):
+    """An operator's wish, to a unit's owner: hand it to ``to`` ("": the best other server). Answer: HandedOver |
+    Moved | Busy; Problem codes: no_such_target, no_destination, not_taken, store_unavailable."""
+
+    unit: Name
+    to: Short = ""
+
+
 # -- the state plane's helpers (any subscriber -> publisher) ---------------------------------------------------------
 class AskSnapshot(Message, frozen=True, tag=70):
     """Answer: CellSnapshot."""
@@ -434,6 +433,45 @@ class AskObserve(Message, frozen=True, tag=80):
 class Observed(Message, frozen=True, tag=81):
     """Columns as JSON: {server, generation, tick_ms, ghost_age_ms, regions: [[x, y, epoch]],
     avatars: [[id, name, x, y]], ghosts: [[id, x, y, publisher]], sight: [cell…], cells: [cell…]}."""
+
+    view: Json
+
+
+# -- operators -------------------------------------------------------------------------------------------------------
+class Drain(Message, frozen=True, tag=90):
+    """To any process: end gracefully, as by SIGTERM. Answer: Ok at once; the book shows ``draining``, then its end."""
+
+
+class Noted(Message, frozen=True, tag=91):
+    """One way, anybody -> every gateway: something an operator wants to know of. ``kind``: see ``runtime.notes``."""
+
+    kind: Short
+    world_ms: U53
+    detail: Json
+
+
+class Reaped(Message, frozen=True, tag=92):
+    """Supervisor -> any game server: the process of this generation has ended, its parent has seen it. Immediate
+    proof of death. Answer: Ok once the verdict is in the store."""
+
+    node: Short
+    generation: U32
+
+
+class Deploy(Message, frozen=True, tag=93):
+    """Gateway -> supervisor: roll every process to the code now installed. Answer: Deployment (of the one running,
+    if one is)."""
+
+
+class AskDeployment(Message, frozen=True, tag=94):
+    """Gateway -> supervisor: the deployment of this id, "" for the last. Answer: Deployment; Problem no_such_target."""
+
+    id: Short = ""
+
+
+class Deployment(Message, frozen=True, tag=95):
+    """{id, state: running | done | failed, steps: [{id, role, state: waiting | draining | starting | ready | failed,
+    seconds}], problem}."""
 
     view: Json
 

@@ -63,7 +63,7 @@ class Supervisor:
         for role in STOP_ORDER:
             stage = [c for c in self._children.values() if c.planned.role == role and c.running]
             for child in stage:
-                child.signal(signal.SIGTERM)
+                child.signal(signal.SIGINT)  # SIGTERM would drain: give away to processes that stop as well
             try:
                 async with asyncio.timeout(STOP_STAGE_MS[role] / 1_000):
                     await asyncio.gather(*(child.process.wait() for child in stage))

@@ -47,6 +47,29 @@ def test_callbacks_run_newest_first_while_tasks_still_run() -> None:
     assert said == ["second", "first, task alive: True", "closed, task alive: False"]
 
 
+def test_a_drain_runs_while_all_is_served_and_then_stops() -> None:
+    said: list[str] = []
+
+    async def main() -> None:
+        async with Service.for_test() as service:
+
+            async def give_away() -> None:
+                said.append(f"drain, stopping: {service.stopping.is_set()}")
+
+            async def saved() -> None:
+                said.append("stop")
+
+            service.on_drain(give_away)
+            service.on_stop(saved)
+            service.drain("a test")
+            service.drain("again")
+            assert service.draining.is_set()
+            await service.stopping.wait()
+
+    run(main())
+    assert said == ["drain, stopping: False", "stop"]
+
+
 def test_a_task_that_raises_stops_the_service_with_its_error() -> None:
     async def main() -> None:
         async with Service.for_test(lines=[]) as service:
