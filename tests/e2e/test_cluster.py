@@ -53,7 +53,8 @@ def test_it_says_what_is_ready_serves_it_and_stops_in_time(tmp_path: Path) -> No
 def test_ctrl_c_at_the_keyboard_stops_it_once(tmp_path: Path) -> None:
     """The terminal sends SIGINT to the whole foreground group: the children must not get it."""
     ready = tmp_path / "ready.json"
-    command = [*COMMAND, "up", "--port", "0", "--data", str(tmp_path / "var"), "--ready-file", str(ready)]
+    few = ["--gameservers", "1", "--gateways", "1", "--logins", "1", "--brokers", "1"]
+    command = [*COMMAND, "up", "--port", "0", "--data", str(tmp_path / "var"), "--ready-file", str(ready), *few]
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(command[0], command, environment())
@@ -76,7 +77,7 @@ def test_ctrl_c_at_the_keyboard_stops_it_once(tmp_path: Path) -> None:
 
 
 def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
-    with cluster(tmp_path) as running:
+    with cluster(tmp_path, gameservers=1, gateways=1, logins=1, brokers=1) as running:
         pids = [row["pid"] for row in running.processes()]
         os.kill(running.pid("st1"), signal.SIGSTOP)  # so that the first one cannot end by itself
         assert running.process is not None
@@ -88,7 +89,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
-    with cluster(tmp_path) as running:
+    with cluster(tmp_path, gameservers=1, gateways=1, logins=1, brokers=1) as running:
         pids = [row["pid"] for row in running.processes()]
         assert running.process is not None
         running.process.kill()
