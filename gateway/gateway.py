@@ -10,6 +10,7 @@ from gateway.counters import Counters
 from gateway.fanout import Fanout, Watcher
 from gateway.keys import Keys
 from gateway.moves import MoveOutbox
+from gateway.noted import NoteRing
 from gateway.silence import SilentServers
 from runtime.mesh.api import Mesh, MeshError, Sender
 from runtime.service import Service
@@ -23,7 +24,7 @@ from world.limits import (
     MIRROR_REFRESHES_IN_FLIGHT,
     SESSION_SWEEP_MS,
 )
-from world.messages import AskSnapshot, CellSnapshot, Events, MoveAnswers, MoveBatch, SessionEnded, Views
+from world.messages import AskSnapshot, CellSnapshot, Events, MoveAnswers, MoveBatch, Noted, SessionEnded, Views
 
 
 class Gateway:
@@ -39,6 +40,7 @@ class Gateway:
         self.keys = Keys(mesh, service.clock)
         self.moves = MoveOutbox(self._send_moves)
         self.fanout = Fanout(service.clock, lambda cells: self.want_cells(cells), self._too_slow)
+        self.noted = NoteRing()
         self.draining = False
         self.want_cells: Callable[[set[int]], None] = lambda cells: None  # set by the composition root
         self._clients: dict[Watcher, Client] = {}
@@ -52,6 +54,7 @@ class Gateway:
         self.mesh.serve(Views, self._views)
         self.mesh.serve(MoveAnswers, self._move_answers)
         self.mesh.serve(SessionEnded, self._session_ended)
+        self.mesh.serve(Noted, self.noted.hear)
         self.mesh.book.on_change(self._book_changed)
         self.mesh.book.on_dead(self._server_dead)
         self._book_changed()

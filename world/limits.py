@@ -219,6 +219,7 @@ GUEST_ADDRESSES: Final = 10_000  # least recently seen forgotten
 
 # -- operators -------------------------------------------------------------------------------------------------------
 NOTE_BYTES: Final = 2_048  # one note's detail as JSON; a longer one is left out, and said so
+OPS_EVENTS_KEPT: Final = 1_000  # notes per gateway; the oldest makes room
 
 # -- accounts ----------------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_S: Final = 900
