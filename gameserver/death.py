@@ -1,8 +1,9 @@
 """Who is alive: my own ``srv:`` record renewed, everybody's watched, a silent one declared dead by one CAS.
 
 Death needs three things at once: the record's counter unchanged for DEATH_AFTER_MS of my own clock, all my own
-renewals and reads answered during that time, and missed heartbeats (or no such member of the mesh at all). A newer
-generation is immediate proof of the older one's death. Who finds its own record dead or overtaken ends.
+renewals and reads answered during that time, and missed heartbeats (or no such member of the mesh at all). An observer
+whose own loop stood still counts anew: the silence may have been its own. Two things are proof at once: a newer
+generation, and the word of the parent that has reaped the process. Who finds its own record dead or overtaken ends.
 """
 
 from collections.abc import Callable
@@ -12,11 +13,13 @@ import msgspec
 
 from gameserver.documents import Documents, Overtaken, sleep_ms
 from gameserver.records import ALIVE, DEAD, Claim, ServerRecord, parse, server_key
-from runtime.mesh.api import Mesh
+from runtime.mesh.api import Mesh, Refused, Sender
+from runtime.notes import Notes
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Document, Durability, Unavailable
 from world.ids import NodeId
-from world.limits import DEATH_AFTER_MS, SRV_RENEW_MS, STORE_ALONE_MS, STORE_CALL_MS
+from world.limits import DEATH_AFTER_MS, SRV_RENEW_MS, STORE_ALONE_MS, STORE_CALL_MS, TAKE_TRIES
+from world.messages import Message, Ok, Reaped
 
 
 class SelfDead(RuntimeError):
@@ -45,6 +48,7 @@ class DeathWatch:
         documents: Documents,
         mesh: Mesh,
         claim: Claim,
+        notes: Notes,
         on_death: Callable[[NodeId, int], None],
     ) -> None:
         self._service = service
@@ -58,6 +62,8 @@ class DeathWatch:
         self.renewals = 0  # those that landed
         self._renewed = 0
         self._cas = claim.cas
+        self._ended = claim.ended
+        self._notes = notes
         self._on_death = on_death
         self._seen: dict[str, Seen] = {}
         self._told: dict[str, int] = {}  # server -> highest generation told dead
@@ -65,6 +71,7 @@ class DeathWatch:
         self._peers_at_failure: dict[str, int] = {}
         self._retired = False
         mesh.book.on_self_dead(self._self_dead)
+        mesh.on_late(lambda ms: self._start_anew())
         mesh.on_pause(self._paused)
 
     # -- what others ask ---------------------------------------------------------------------------------------------
@@ -99,6 +106,8 @@ class DeathWatch:
     # -- loops -------------------------------------------------------------------------------------------------------
     async def watch(self) -> None:
         """Renew and observe for ever. Raises SelfDead, StoreLost."""
+        if self._ended:
+            self._note_death(self.node, self._ended, "newer")
         while True:
             await self.round()
             await sleep_ms(SRV_RENEW_MS)
@@ -188,7 +197,7 @@ class DeathWatch:
             self._note(NodeId(key.removeprefix("srv:")), document)
         for server, seen in list(self._seen.items()):
             if seen.record.state == ALIVE and self._silent(server, seen):
-                await self._declare(NodeId(server), seen)
+                await self._declare(NodeId(server), seen, "silence")
 
     @property
     def _own_key(self) -> str:
@@ -220,7 +229,37 @@ class DeathWatch:
         gone = member is None or member.generation < seen.record.generation
         return gone or self._book.suspected(NodeId(server))
 
-    async def _declare(self, server: NodeId, seen: Seen) -> None:
+    async def reaped(self, _: Sender, message: Reaped) -> Message:
+        """Its parent has seen that process end. Ok once the record says so, and to a repeat; a process without a
+        record (another role's) is dead by the word alone. Raises Refused ``store_unavailable``, ``no_such_target``: it
+        is said of me, who lives."""
+        node, generation = NodeId(message.node), message.generation
+        if node == self.node and generation >= self.generation:
+            raise Refused("no_such_target", f"{node}:{generation} answers you")
+        try:
+            for _try in range(TAKE_TRIES):
+                if await self._bury(node, generation):
+                    return Ok()
+        except (Unavailable, Ambiguous) as error:
+            raise Refused("store_unavailable", str(error)) from error
+        raise Refused("store_unavailable", f"{server_key(node)} is being written")
+
+    async def _bury(self, node: NodeId, generation: int) -> bool:
+        """One look at the record of a process that has ended, and one CAS where it is needed. False: the record was
+        written meanwhile. Raises Unavailable, Ambiguous."""
+        found = await self._documents.read(server_key(node), give_up_ms=STORE_CALL_MS)
+        record = parse(ServerRecord, server_key(node), found) if found is not None else ServerRecord(0)
+        if found is not None:
+            self._note(node, found)
+        if record.generation < generation:
+            self._book.declare_dead(node, generation)
+            return True
+        if found is not None and record.generation == generation and record.state == ALIVE:
+            await self._declare(node, Seen(record, found.cas, 0.0), "reaped")
+            return self.is_known_dead(node, generation)
+        return True
+
+    async def _declare(self, server: NodeId, seen: Seen, proof: str) -> None:
         """Alive to dead by CAS: whoever moved the record first is right. Raises Unavailable, Ambiguous."""
         write_id = self._documents.new_write_id()
         verdict = ServerRecord(seen.record.generation, seen.record.renewed, DEAD, write_id)
@@ -233,8 +272,13 @@ class DeathWatch:
             if overtaken.found is not None:
                 self._note(server, overtaken.found)
             return
-        self._log.warning("declared dead", server=server, generation=seen.record.generation)
         self._note(server, Document(msgspec.json.encode(verdict), cas))
+        self._note_death(server, seen.record.generation, proof)
+
+    def _note_death(self, server: NodeId, generation: int, proof: str) -> None:
+        """By the one who made it true, so that operators read it once."""
+        self._log.warning("declared dead", server=server, generation=generation, proof=proof)
+        self._notes.note("death", node=server, generation=generation, by=self.node, proof=proof)
 
     def _tell(self, server: NodeId, generation: int) -> None:
         if self._told.get(server, 0) >= generation:
@@ -245,7 +289,8 @@ class DeathWatch:
 
     # -- my own store calls failing ------------------------------------------------------------------------------------
     def _start_anew(self) -> None:
-        """A failed round proves nothing about others: their silence is counted from now."""
+        """A round that failed, or a loop of mine that stood still, proves nothing about others: their silence is
+        counted from now."""
         now = self._clock.monotonic_ms()
         for seen in self._seen.values():
             seen.since_ms = now

@@ -94,6 +94,7 @@ class Claim(NamedTuple):
 
     generation: int
     cas: int  # token of the ``srv:`` record
+    ended: int = 0  # the generation that had been alive by that record: this claim is the proof of its death
 
 
 async def claim_generation(documents: Documents, node: str, at_least: int = 1) -> Claim:
@@ -101,12 +102,12 @@ async def claim_generation(documents: Documents, node: str, at_least: int = 1) -
     key = server_key(node)
     while True:
         found = await documents.read(key)
-        last = parse(ServerRecord, key, found).generation if found is not None else 0
+        last = parse(ServerRecord, key, found) if found is not None else ServerRecord(0, state=DEAD)
         write_id = documents.new_write_id()
-        generation = max(last + 1, at_least)
+        generation = max(last.generation + 1, at_least)
         mine = msgspec.json.encode(ServerRecord(generation, write_id=write_id))
         try:
             cas = await documents.write(key, mine, found.cas if found is not None else NOT_THERE, write_id)
         except Overtaken:
             continue  # the observers' verdict on my last life, or a second process with my name: take what follows
-        return Claim(generation, cas)
+        return Claim(generation, cas, last.generation if last.state == ALIVE else 0)

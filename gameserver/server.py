@@ -28,6 +28,7 @@ from gameserver.sweep import Sweeper
 from gameserver.transfers import Transfers
 from gameserver.units import Owned, UnitTable
 from runtime.mesh.api import Mesh, Sender
+from runtime.notes import Notes
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Document, Unavailable
 from world import frames, terrain
@@ -46,6 +47,7 @@ from world.messages import (
     Interest,
     Invoke,
     MoveBatch,
+    Reaped,
 )
 from world.unit import Property, Unit
 
@@ -63,7 +65,8 @@ class GameServer:
         self.documents = documents
         cap = service.settings.avatars_per_server
         ground = terrain.terrain(self._seed)
-        self.watch = DeathWatch(service, documents, mesh, claim, self._died)
+        self.notes = Notes(mesh, service.clock)
+        self.watch = DeathWatch(service, documents, mesh, claim, self.notes, self._died)
         self.lists = OwnedLists(service, documents, claim.generation)
         self.table = UnitTable(service, documents, claim.generation, self._landed, self._dropped)
         self.state = StateSide(service, mesh, ground.walkable, self._owner_hint)
@@ -116,6 +119,7 @@ class GameServer:
         serve(Invoke, self.invoking.serve)
         serve(Deliver, self.transfers.serve)
         serve(AskObserve, self.observer.observe)
+        serve(Reaped, self.watch.reaped)
         for loop in (
             self.watch.watch,
             self.lists.keep_clean,

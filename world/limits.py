@@ -60,6 +60,7 @@ STATE_FRAME_BYTES: Final = 1 << 20
 HEARTBEAT_MS: Final = 500
 SUSPECT_AFTER_MS: Final = 1_500
 DEATH_AFTER_MS: Final = 3_000
+LOOP_LATE_MS: Final = 500  # whose own loop stood still for longer is no judge of others' silence before that time
 LOOP_PAUSE_MS: Final = 1_000  # a game server whose loop paused longer re-reads its record before it speaks
 RPC_DEADLINE_MS: Final = 3_000
 RPC_RETRY_MS: Final = 400  # the origin sends again, same key, until reply or deadline

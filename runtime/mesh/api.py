@@ -162,6 +162,11 @@ class Mesh(CommandPlane, StatePlane, Protocol):
         """Change my ``load``/``status``/``http``; with the next heartbeat, at once if more than the load changed."""
         ...
 
+    def on_late(self, callback: Callable[[float], None]) -> None:
+        """``callback(ms)`` when this loop stood still for over LOOP_LATE_MS: what it holds for the others' silence may
+        be its own. Heartbeats missed meanwhile count no more already."""
+        ...
+
     def on_pause(self, callback: Callable[[float], None]) -> None:
         """``callback(ms)`` when this loop stood still for over LOOP_PAUSE_MS: before anything more is sent."""
         ...

@@ -26,6 +26,7 @@ from world.limits import (
     HEARTBEAT_MS,
     JOIN_ANSWER_MS,
     JOIN_GRACE_MS,
+    LOOP_LATE_MS,
     LOOP_PAUSE_MS,
     MEMBER_FORGET_MS,
     PAUSE_PROBE_MS,
@@ -58,6 +59,7 @@ class Membership:
         self._estimate = WorldTimeEstimate()
         self._settled = False  # my world time may count for others
         self._measured = asyncio.Event()
+        self._late_callbacks: list[Callable[[float], None]] = []
         self._pause_callbacks: list[Callable[[float], None]] = []
         self._probe_ms = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -280,6 +282,9 @@ class Membership:
         self._wire.tell_dead(node, generation)
 
     # -- pauses ----------------------------------------------------------------------------------------------------
+    def on_late(self, callback: Callable[[float], None]) -> None:
+        self._late_callbacks.append(callback)
+
     def on_pause(self, callback: Callable[[float], None]) -> None:
         self._pause_callbacks.append(callback)
 
@@ -291,10 +296,14 @@ class Membership:
             return
         self._probe_ms = now
         paused = gap - PAUSE_PROBE_MS
-        if paused <= LOOP_PAUSE_MS or not self._book.me.generation:
+        if paused <= LOOP_LATE_MS or not self._book.me.generation:
+            return
+        self._book.pardon(paused)
+        for callback in list(self._late_callbacks):
+            callback(paused)
+        if paused <= LOOP_PAUSE_MS:
             return
         self._statistics.pauses += 1
-        self._book.pardon(paused)
         for callback in list(self._pause_callbacks):
             callback(paused)
 

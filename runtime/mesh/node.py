@@ -106,6 +106,9 @@ class MeshNode:
             if self.me.generation:
                 self._membership.heartbeat()
 
+    def on_late(self, callback: Callable[[float], None]) -> None:
+        self._membership.on_late(callback)
+
     def on_pause(self, callback: Callable[[float], None]) -> None:
         self._membership.on_pause(callback)
 

@@ -2,14 +2,20 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
+import pytest
 
 from gameserver.records import OwnedList
+from runtime.mesh.api import Refused, Sender
 from runtime.store.memory import Faults
 from tests.support.game import Cable, Game
 from tests.support.virtual import VirtualLoop, run_virtual
-from world.limits import DEATH_AFTER_MS, LOOP_PAUSE_MS, STORE_ALONE_MS
+from world.ids import NodeId
+from world.limits import DEATH_AFTER_MS, LOOP_LATE_MS, LOOP_PAUSE_MS, STORE_ALONE_MS, SUSPECT_AFTER_MS
+from world.messages import Noted, Ok, Reaped
 
 
 def state(game: Game, node: str) -> str:
@@ -129,5 +135,148 @@ def test_after_a_pause_a_living_server_goes_on() -> None:
             assert (await player.call("say", text="good morning")).ok
             assert all(server.game.watch.may_speak() for server in game.servers.values())
             assert game.failures == []
+
+    run_virtual(play())
+
+
+# -- proof by the parent -------------------------------------------------------------------------------------------
+def heard_notes(game: Game) -> list[tuple[str, str, int, str]]:
+    """(by, node, generation, proof) of the deaths that the gateway is told from now on."""
+    heard: list[tuple[str, str, int, str]] = []
+
+    def note(sender: Sender, noted: Noted) -> None:
+        heard.append((sender.node, *(noted.detail[k] for k in ("node", "generation", "proof"))))
+
+    game.gateway.serve(Noted, note)
+    return heard
+
+
+def test_a_reaped_process_is_dead_at_once_and_its_players_play_on() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        async with Game(2) as game:
+            notes = heard_notes(game)
+            player = await game.player(1, at="gs1")
+            await asyncio.sleep(1)
+            began = loop.time()
+            await game.kill("gs1")
+            for _ in range(2):  # the second is a repeat
+                assert await game.gateway.call(NodeId("gs2"), Reaped("gs1", 1)) == Ok()
+                assert state(game, "gs1") == "dead", "Ok means that the verdict is in the store"
+            again = await player.attach("gs2")
+            assert (again.server, again.epoch) == ("gs2", 2)
+            assert loop.time() - began < 0.5
+            assert game.gateway.book.is_dead(NodeId("gs1"), 1)
+            await asyncio.sleep(0.1)
+            assert notes == [("gs2", "gs1", 1, "reaped")]
+
+    run_virtual(play())
+
+
+def test_a_late_word_of_a_reaped_process_does_not_touch_its_successor() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            notes = heard_notes(game)
+            await game.kill("gs1")
+            assert (await game.start("gs1")).generation == 2
+            assert await game.gateway.call(NodeId("gs2"), Reaped("gs1", 1)) == Ok()
+            with pytest.raises(Refused, match="no_such_target"):
+                await game.gateway.call(NodeId("gs1"), Reaped("gs1", 2))
+            await asyncio.sleep(DEATH_AFTER_MS / 1_000 + 1)
+            assert (state(game, "gs1"), game.failures) == ("alive", [])
+            assert notes == [("gs1", "gs1", 1, "newer")]
+
+    run_virtual(play())
+
+
+def test_another_roles_process_is_dead_by_the_word_and_nothing_is_said_without_the_store() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        async with Game(2, store_faults=Faults(random.Random(1))) as game:
+            assert game.store.faults is not None
+            other = await game.new_gateway("gw2")
+            game.network.crash("gw2")
+            assert await game.gateway.call(NodeId("gs1"), Reaped("gw2", other.me.generation)) == Ok()
+            assert game.gateway.book.is_dead(NodeId("gw2"), other.me.generation)
+            await game.kill("gs1")
+            game.store.faults.unavailable.append((loop.time(), loop.time() + 4))
+            with pytest.raises(Refused, match="store_unavailable"):
+                await game.gateway.call(NodeId("gs2"), Reaped("gs1", 1), deadline_ms=5_000)
+            assert not game.gateway.book.is_dead(NodeId("gs1"), 1)
+            await asyncio.sleep(3)
+            assert await game.gateway.call(NodeId("gs2"), Reaped("gs1", 1)) == Ok()
+
+    run_virtual(play())
+
+
+# -- who is not to be believed ---------------------------------------------------------------------------------------
+@asynccontextmanager
+async def apart() -> AsyncIterator[Game]:
+    """Three servers, none of which hears another; all reach the store, so nobody may die. The way there is short for
+    gs1 and long for the others: after a pause of all, gs1 looks before they have renewed."""
+    async with Game(0) as game:
+        for n, ms in enumerate((1.0, 300.0, 300.0), 1):
+            cable = Cable(game.store)
+            cable.faults = Faults(random.Random(n), delay_ms=(ms, ms))
+            await game.start(f"gs{n}", cable)
+        await asyncio.sleep(1)
+        for one in game.servers:
+            for other in game.servers:
+                if one != other:
+                    game.network.partition(one, other)
+        await asyncio.sleep(3)
+        yield game
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_servers_that_all_stood_still_declare_nobody_dead(seed: int) -> None:
+    """A machine that was suspended: who wakes first has seen no renewal for long."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with apart() as game:
+            for _ in range(3):
+                loop.pause(DEATH_AFTER_MS / 1_000 + 2)
+                await asyncio.sleep(1.3)
+            assert [state(game, node) for node in game.servers] == ["alive"] * 3
+            assert game.failures == []
+
+    run_virtual(play(), seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_servers_whose_loops_lag_declare_nobody_dead(seed: int) -> None:
+    """No single pause is long enough to be one; together they are longer than a death takes."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with apart() as game:
+            for _ in range(3):
+                for _ in range(DEATH_AFTER_MS // LOOP_PAUSE_MS + 2):
+                    loop.pause((LOOP_PAUSE_MS - 50) / 1_000)
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(1.3)
+            assert [state(game, node) for node in game.servers] == ["alive"] * 3
+            assert game.failures == []
+
+    run_virtual(play(), seed)
+
+
+def test_an_own_lag_is_not_counted_as_missed_heartbeats() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with Game(2) as game:
+            await asyncio.sleep(1)
+            game.network.partition("gs2", "gs1")
+            await asyncio.sleep((SUSPECT_AFTER_MS - LOOP_LATE_MS) / 1_000 - 0.2)
+            loop.pause((LOOP_LATE_MS + 300) / 1_000)
+            game.network.heal()
+            await asyncio.sleep(0)
+            book = game.servers["gs1"].game.mesh.book
+            game.servers["gs1"].game.mesh.send(NodeId("gs2"), Ok())  # whatever is said or heard first notices the lag
+            assert not book.suspected(NodeId("gs2"))
 
     run_virtual(play())
