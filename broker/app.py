@@ -5,8 +5,10 @@ import asyncio
 from prometheus_client import Gauge
 
 from broker.registry import Registry
+from runtime.drain import drainable
 from runtime.mesh import open_mesh
 from runtime.mesh.node import MeshNode
+from runtime.notes import Notes
 from runtime.service import Service
 from world.limits import BOOK_PUSH_MS, BROKER_FORGET_MS
 
@@ -63,4 +65,5 @@ async def start(service: Service) -> None:
         subscribes_state=False,
     )
     build(service, mesh)
+    drainable(service, mesh, Notes(mesh, service.clock))
     service.ready(command=mesh.me.command)

@@ -13,8 +13,10 @@ from gateway.origins import Origins
 from gateway.pages import Pages
 from gateway.server import QuietServer, bind, build_server
 from runtime.cells import CellSubscriber
+from runtime.drain import drainable
 from runtime.mesh.api import Mesh
 from runtime.mesh.open import open_mesh
+from runtime.notes import Notes
 from runtime.service import Service
 from runtime.store.client import StoreClient
 from runtime.store.format import agree
@@ -69,13 +71,14 @@ async def start(service: Service) -> None:
     async def stop() -> None:
         """Everybody is sent elsewhere, then HTTP ends; the mesh closes after this."""
         mesh.update_me(status="draining")
-        gateway.drain()
+        gateway.close_all()
         await observers.stop()
         server.should_exit = True
         await asyncio.wait([serving])
 
     service.on_stop(stop)
     await server.listening.wait()
+    drainable(service, mesh, Notes(mesh, service.clock), gateway.drain)
     mesh.update_me(status="ready")
     service.ready(http=url, command=mesh.me.command)
 

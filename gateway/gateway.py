@@ -19,6 +19,9 @@ from world.frames import BadFrame
 from world.ids import NodeId
 from world.limits import (
     CLIENTS_PER_GATEWAY,
+    GATEWAY_DRAIN_CLIENTS_PER_S,
+    GATEWAY_DRAIN_NOTICE_MS,
+    GATEWAY_DRAIN_SPREAD_MS,
     GATEWAY_FLUSH_MS,
     JOIN_RETRY_MS,
     MIRROR_REFRESHES_IN_FLIGHT,
@@ -113,8 +116,23 @@ class Gateway:
         book = self.mesh.book
         return any(m.status == "ready" and not book.suspected(NodeId(m.id)) for m in book.members(role))
 
-    def drain(self) -> None:
-        """Send everybody elsewhere."""
+    async def drain(self) -> int:
+        """Send everybody elsewhere, each at a moment of its own, so that the other gateways are not run down; how many
+        they were. A client may go by itself before its moment; newcomers are refused meanwhile."""
+        self.draining = True
+        clients = list(self._clients.values())
+        spread_ms = min(GATEWAY_DRAIN_SPREAD_MS, 1_000 * len(clients) / GATEWAY_DRAIN_CLIENTS_PER_S)
+        moments_ms = sorted(GATEWAY_DRAIN_NOTICE_MS + self.rng.uniform(0, spread_ms) for _ in clients)
+        for client, moment_ms in zip(clients, moments_ms, strict=True):
+            client.say(server_messages.reconnect(round(moment_ms)))
+        began_ms = self.clock.monotonic_ms()
+        for client, moment_ms in zip(clients, moments_ms, strict=True):
+            await asyncio.sleep(max(0.0, began_ms + moment_ms - self.clock.monotonic_ms()) / 1_000)
+            client.close(closing.RESTARTING)
+        return len(clients)
+
+    def close_all(self) -> None:
+        """Send everybody who is left elsewhere, at once: this gateway stops."""
         self.draining = True
         for client in list(self._clients.values()):
             client.say(server_messages.reconnect(0))

@@ -1,5 +1,6 @@
 """Composition root of the login, and its handlers on the mesh."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,13 +12,15 @@ from login.accounts import Accounts, RandomBytes, Signed, Unauthorized
 from login.placing import Placer
 from login.tokens import PublicKeyRing, Signer, load_or_make_key
 from runtime import tokens
+from runtime.drain import drainable
 from runtime.mesh import open_mesh
 from runtime.mesh.api import Mesh, Refused, Sender
+from runtime.notes import Notes
 from runtime.service import Service
 from runtime.store.api import Store, StoreError
 from runtime.store.client import StoreClient
 from runtime.store.format import agree
-from world.limits import ACCESS_TOKEN_S, RESUME_TOKEN_S
+from world.limits import ACCESS_TOKEN_S, DRAIN_SETTLE_MS, RESUME_TOKEN_S
 from world.messages import (
     Granted,
     LoginGuest,
@@ -47,6 +50,9 @@ class Login:
         self._accounts = Accounts(store, service.clock.world_ms, random_bytes)
         self._placer = Placer(store, mesh.book, service.settings, service.clock)
         self.keys = PublicKeyRing(store, self._signer, service.node_id)
+        self._running = 0  # requests being answered
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._answers = Counter(
             "projectk_login_answers", "Requests by kind and outcome", ["kind", "code"], registry=service.metrics
         )
@@ -62,6 +68,8 @@ class Login:
         """Refusals as problem codes: unauthorized, store_unavailable."""
 
         async def answer(_sender: Sender, message: M) -> Message:
+            self._running += 1
+            self._idle.clear()
             try:
                 reply = await handler(message)
             except Unauthorized as error:
@@ -70,6 +78,10 @@ class Login:
             except StoreError as error:
                 self._count(kind, error.code)
                 raise Refused("store_unavailable", error.code) from error
+            finally:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
             self._count(kind, "ok")
             return reply
 
@@ -77,6 +89,12 @@ class Login:
 
     def _count(self, kind: type[Message], code: str) -> None:
         self._answers.labels(kind.__name__, code).inc()
+
+    async def drain(self) -> int:
+        """Answer what others asked before they heard that they are to ask elsewhere. It owns nothing: 0."""
+        await asyncio.sleep(DRAIN_SETTLE_MS / 1_000)
+        await self._idle.wait()
+        return 0
 
     async def _guest(self, _message: LoginGuest) -> Granted:
         await self._publish_key()
@@ -145,6 +163,7 @@ async def start(service: Service) -> None:
     )
     store = StoreClient(mesh)
     await agree(store, service.settings.world_seed)
-    build(service, mesh, store, private=private)
+    login = build(service, mesh, store, private=private)
+    drainable(service, mesh, Notes(mesh, service.clock), login.drain)
     mesh.update_me(status="ready")
     service.ready(command=mesh.me.command)

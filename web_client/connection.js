@@ -221,8 +221,8 @@ export class Connection extends EventTarget {
     if (tokens) this.outside.slot.save({ ...tokens, expires: 0 });
   }
 
-  /** Give up this socket and try again. @param {string} reason */
-  #lost(reason) {
+  /** Give up this socket and try again. @param {string} reason @param {boolean} [soon] */
+  #lost(reason, soon = false) {
     const socket = this.socket;
     this.socket = null;
     try {
@@ -230,7 +230,7 @@ export class Connection extends EventTarget {
     } catch {
       // it never opened
     }
-    this.#retry(reason, true);
+    this.#retry(reason, true, soon);
   }
 
   /** @param {string} reason @param {boolean} elsewhere try the next gateway @param {boolean} [soon] */
@@ -345,8 +345,11 @@ export class Connection extends EventTarget {
     error: (m) => this.#tell("problem", m),
     announce: (m) => this.#tell("announce", m),
     reconnect: (m) => {
-      // spread over the time named, then elsewhere
-      this.#once((m.after_ms ?? 0) * this.outside.random(), () => this.#lost("The gateway restarts."));
+      const socket = this.socket;
+      void this.#learnGateways(); // the others: this one goes on serving until then
+      this.#once(m.after_ms ?? 0, () => {
+        if (this.socket === socket) this.#lost("The gateway restarts.", true);
+      });
     },
   };
 

@@ -22,6 +22,7 @@ Json = dict[str, Any]
 
 RECONNECT_CODES = frozenset({1006, 1012, 4003, 4004, 4005, 4008, 4009, 4010})  # docs/protocol: close codes
 IDENTIFY_ANEW = frozenset({4001, 4008})
+ELSEWHERE_CODES = frozenset({1006, 1012})  # this gateway is gone, or soon will be: the next one is tried first
 
 
 class ClientError(Exception):
@@ -266,6 +267,8 @@ class Client:
         if self._attached is not None and not self._attached.done():
             self._attached.set_exception(ClientError(f"closed_{code}", reason))
             self._attached.exception()  # whoever awaits it still gets it; nobody need
+        elif code in ELSEWHERE_CODES:  # a failing connect() turns to the next by itself
+            self.gateways.append(self.gateways.pop(0))
         if code == 4001:
             self.access_token = ""
 

@@ -7,8 +7,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from runtime.drain import drainable
 from runtime.mesh import open_mesh
 from runtime.mesh.api import Mesh
+from runtime.notes import Notes
 from runtime.service import Service
 from runtime.store.server import StoreServer
 from runtime.store.sqlite import SqliteStore
@@ -34,6 +36,7 @@ async def start(service: Service) -> None:
         subscribes_state=False,
     )
     build(service, mesh, store)
+    drainable(service, mesh, Notes(mesh, service.clock))
     mesh.update_me(status="ready")
     service.log.info("serving", generation=mesh.me.generation)
     service.ready(command=mesh.me.command)

@@ -266,6 +266,20 @@ test("a restarting gateway is left at once", async () => {
   assert.equal(s.sockets.length, 2);
 });
 
+test("a gateway that drains is used until the moment it names, then the next one is", async () => {
+  const s = new Script();
+  await s.open();
+  const asked = s.requests.filter((r) => r.path === "/v1/gateways").length;
+  s.socket.say({ t: "reconnect", after_ms: 700 });
+  await s.pass(650);
+  assert.equal(s.requests.filter((r) => r.path === "/v1/gateways").length, asked + 1);
+  assert.equal(s.sockets.length, 1);
+  assert.equal(s.connection.state, "attached");
+  await s.pass(100);
+  assert.equal(s.sockets.length, 2);
+  assert.equal(s.socket.url, "ws://b/v1/socket");
+});
+
 test("a silent socket is given up, whatever the browser says", async () => {
   const s = new Script();
   await s.open();

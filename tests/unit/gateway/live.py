@@ -152,7 +152,7 @@ async def live(**settings: Any) -> AsyncIterator[Live]:
         try:
             yield Live(gateway, mesh, port, observers)
         finally:
-            gateway.drain()
+            gateway.close_all()
             await observers.stop()
             server.should_exit = True
             await asyncio.wait([serving])

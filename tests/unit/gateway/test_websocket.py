@@ -259,7 +259,7 @@ def test_a_stopping_gateway_sends_everybody_elsewhere() -> None:
         async with live() as gate:
             player = await gate.player(AVATAR)
             stranger = Player(await gate.connect())
-            gate.gateway.drain()
+            gate.gateway.close_all()
             assert (await player.until("reconnect"))["after_ms"] == 0
             late = Player(await gate.connect())
             assert [await one.closed() for one in (player, stranger, late)] == [1012, 1012, 1012]

@@ -1,5 +1,7 @@
 """Two logins over one store: either answers, either checks what the other signed."""
 
+import asyncio
+import random
 import stat
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from runtime.mesh.api import Refused, Sender
 from runtime.service import Service, StartRefused
 from runtime.store.memory import Faults, MemoryStore
 from tests.support.aio import run
+from tests.support.virtual import run_virtual
 from tests.unit.gateway.support import StubMesh
 from world.ids import NodeId, avatar_unit
 from world.messages import (
@@ -42,6 +45,19 @@ class Desk:
 
 def server(number: int, **load: Any) -> Member:
     return Member("gameserver", f"gs{number}", 4, "", status="ready", load=load)
+
+
+def test_a_drain_ends_when_what_was_asked_is_answered() -> None:
+    async def play() -> None:
+        store = MemoryStore(Faults(random.Random(1), delay_ms=(900.0, 1_000.0)))
+        desk = Desk(store, "lg1", server(1))
+        asking = asyncio.ensure_future(desk.ask(LoginGuest()))
+        await asyncio.sleep(0)
+        assert await desk.login.drain() == 0
+        assert asking.done()
+        assert isinstance(await asking, Granted)
+
+    run_virtual(play())
 
 
 def test_either_login_answers_and_names_every_key() -> None:

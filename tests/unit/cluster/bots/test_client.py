@@ -69,6 +69,13 @@ def test_nothing_is_said_before_there_is_a_session_and_commands_follow_then() ->
         assert [m["op"] for m in said if m["t"] == "command"] == ["say"]
         client.move(1.0, 2.0, 0.0, 0.0)
         assert client.recorder.sent[-1][0] == 1
-        client.closed(1006, "")
+        client.closed(1012, "restarting")
+        assert client.gateways == ["b", "a"], "a gateway that restarts is left"
+        connecting = asyncio.ensure_future(client.connect())
+        await asyncio.sleep(0)
+        client.closed(1012, "restarting")
+        with pytest.raises(ClientError):
+            await connecting
+        assert client.gateways == ["a", "b"], "each is tried once"
 
     run(play())
