@@ -24,6 +24,7 @@ from gameserver.units import Fenced, Owned, StoreGone, UnitTable
 from runtime.mesh.api import Mesh, Refused, Sender
 from runtime.service import Service
 from world.attach import Decision, decide
+from world.grid import region_at
 from world.ids import NodeId, avatar_unit
 from world.limits import (
     ATTACH_PASSES,
@@ -129,14 +130,14 @@ class Attaching:
             self._table.touch(owned)
         presence = self._appear(owned, message.avatar, asked, sender.generation)
         await self._table.committed(owned, owned.unit.awaited)
-        if not owned.serving:
-            raise Fenced(owned.key)
-        if owned.unit.attach_number != asked or self._presences.get(message.avatar) is not presence:
-            raise Refused("replaced")  # a newer connection came while this one was being written
         if decision is Decision.ACCEPT and held.gateway and held[:2] != asked[:2]:
             self._mesh.send(
                 NodeId(held.gateway), SessionEnded(message.avatar, held.session, held.connection, "replaced")
             )
+        if not owned.serving:
+            raise Fenced(owned.key)
+        if owned.unit.attach_number != asked or self._presences.get(message.avatar) is not presence:
+            raise Refused("replaced")  # a newer connection came while this one was being written
         self._state.attach(message.avatar, sender.node, message.session, message.connection)
         self._wake()
         return self._answer(presence, message)
@@ -212,10 +213,26 @@ class Attaching:
 
     # -- going -------------------------------------------------------------------------------------------------------
     def detach(self, sender: Sender, message: Detach) -> None:
-        """The socket closed. Late closes of older connections are ignored."""
+        """The socket closed. Late closes of older connections are ignored; one for an avatar that was handed on goes
+        after it."""
         presence = self._presences.get(message.avatar)
-        if presence is None or (message.session, message.connection) < presence.number[:2]:
+        if presence is None:
+            self._send_after(sender, message)
             return
+        if (message.session, message.connection) < presence.number[:2]:
+            return
+        if not presence.owned.serving:  # being handed off: for whoever has it in the end
+            presence.closed = message
+            return
+        self.closed(presence, message)
+
+    def _send_after(self, sender: Sender, message: Detach) -> None:
+        said_by, owner = self._mesh.book.get(sender.node), self.ownership.hint(avatar_unit(message.avatar))
+        if owner is not None and owner.server != self._service.node_id and said_by and said_by.role == "gateway":
+            self._mesh.send(owner.server, message)
+
+    def closed(self, presence: Presence, message: Detach) -> None:
+        """Its client is gone."""
         self._alone(presence)
         presence.leaving = message.leave
         if message.leave:
@@ -236,11 +253,11 @@ class Attaching:
     def _look_after(self, presence: Presence) -> None:
         now = self._clock.monotonic_ms()
         if presence.attached:
-            if self._gateway_is_over(presence):
+            if self._gateway_is_over(presence) and presence.owned.serving:
                 self._alone(presence)
             elif self._mesh.book.get(presence.gateway) is not None and not self._mesh.book.suspected(presence.gateway):
                 presence.alone_since_ms = now
-        if now - presence.alone_since_ms > AVATAR_LINGER_S * 1_000:
+        if now - presence.alone_since_ms > AVATAR_LINGER_S * 1_000 and presence.owned.serving:
             self.remove(presence)
 
     def _gateway_is_over(self, presence: Presence) -> bool:
@@ -261,6 +278,12 @@ class Attaching:
         if owned.unit.outbox_entries() or self._service.stopping.is_set():
             return  # idle release, or the end of the stop, comes back to it
         self._service.spawn(self.ownership.release(owned), f"release {owned.key}")
+
+    def region_of(self, owned: Owned) -> tuple[int, int]:
+        """Where an avatar stands, in the world or saved."""
+        avatar, real = next(iter(owned.unit.entities.items()))
+        at = self._state.position(avatar) if self._presences.get(avatar) is not None else real
+        return region_at(at.x, at.y)
 
     def settle(self, presence: Presence) -> None:
         """Where it stands goes into its unit."""

@@ -135,6 +135,8 @@ class Commands:
             outcome = Outcome.refused(refusal)
         if outcome.code == "moved" or owned.gone:
             return Moved(owned.key, "", 0, owned.unit.epoch)
+        if not owned.serving:  # being handed off: whoever has the unit in the end runs it again, with the same keys
+            return Busy(owned.key, RETRY_AFTER_MS)
         self._remember(owned, key, outcome)
         return self._result(message, outcome)
 

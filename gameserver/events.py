@@ -2,10 +2,11 @@
 
 The owner keeps a ring of what the client has not confirmed: EVENT_RING_S, EVENT_RING_EVENTS, EVENT_RING_BYTES,
 the oldest dropped. Who missed more than the ring holds gets the whole own state anew (``resync``). A new owner
-starts a new stream.
+starts a new stream, unless the ring was handed to it.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from world.limits import EVENT_RING_BYTES, EVENT_RING_EVENTS, EVENT_RING_S
@@ -41,6 +42,20 @@ class EventRing:
     def _too_much(self, more: int, now_ms: float) -> bool:
         full = len(self._events) == EVENT_RING_EVENTS or self._bytes + more > EVENT_RING_BYTES
         return full or now_ms - self._events[0].at_ms > EVENT_RING_S * 1_000
+
+    def handed(self, now_ms: float) -> list[tuple[int, bytes, float]]:
+        """[(n, body, age)]: the ring as it goes to a new owner."""
+        return [(event.n, event.body, now_ms - event.at_ms) for event in self._events]
+
+    @staticmethod
+    def arrived(stream: int, next_n: int, events: Sequence[tuple[int, bytes, float]], now_ms: float) -> "EventRing":
+        """A ring handed over: the same stream goes on."""
+        ring = EventRing(stream)
+        for n, body, age_ms in events:
+            ring._events.append(Event(n, body, now_ms - age_ms))
+            ring._bytes += len(body)
+        ring.next_n = next_n
+        return ring
 
     def seen(self, n: int) -> None:
         """The client has everything up to ``n``."""

@@ -114,12 +114,13 @@ class Interests:
 
     async def _wake(self, unit: str) -> None:
         """At the cap somebody with room is asked first; where nobody has any, the one in need takes it."""
-        if not self._has_room() and await self._pass_on(unit):
+        if not self.has_room() and await self._pass_on(unit):
             return
         await self._take(unit)
 
-    def _has_room(self) -> bool:
-        return self.regions + self._waking < REGIONS_PER_SERVER
+    def has_room(self, coming: int = 0) -> bool:
+        """For one more region, beyond those ``coming``."""
+        return self.regions + self._waking + coming < REGIONS_PER_SERVER and not self._service.draining.is_set()
 
     async def _take(self, unit: str) -> None:
         self._waking += 1
@@ -153,7 +154,7 @@ class Interests:
 
         if not message.unit.startswith(REGION_PREFIX):
             raise Refused("no_such_target", message.unit)
-        if message.epoch == NOBODY_HAS_ROOM and self._has_room():
+        if message.epoch == NOBODY_HAS_ROOM and self.has_room():
             try:
                 await self._take(message.unit)
             except StoreGone as gone:

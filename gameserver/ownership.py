@@ -7,7 +7,8 @@ this very generation, though it does not hold it (an ambiguous take given up), i
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -86,7 +87,8 @@ class Locations:
 
 class Ownership:
     """``create(unit, newcomer)`` makes what has no document (NoSuchUnit), ``restore(unit, head)`` brings back what the
-    document does not hold (motion; answers the last input) before a take is written, ``on_taken(owned)`` follows it."""
+    document does not hold (motion; answers the last input) before a take is written, ``on_taken(owned)`` follows it,
+    and ``on_adopted(unit, last)``, with what its document said before."""
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Ownership:
         create: Callable[[str, str], Unit],
         restore: Callable[[Unit, OwnerHead], Awaitable[int]],
         on_taken: Callable[[Owned], None],
+        on_adopted: Callable[[Unit, OwnerHead], None],
     ) -> None:
         self._service = service
         self._documents = documents
@@ -110,6 +113,7 @@ class Ownership:
         self._create = create
         self._restore = restore
         self._on_taken = on_taken
+        self._on_adopted = on_adopted
         self._taking: dict[str, asyncio.Future[Taken]] = {}  # at most one take per unit
         self._slots = asyncio.Semaphore(TAKES_IN_FLIGHT)
         self.locations = Locations()
@@ -230,12 +234,31 @@ class Ownership:
             unit, value, NOT_THERE if found is None else found.cas, write_id, give_up_ms=STORE_GIVE_UP_MS
         )
         claimed.landed(version, cas)
-        self.locations.forget(unit)
         self.takes += 1
+        self._on_adopted(claimed, parse(OwnerHead, unit, found) if found is not None else OwnerHead())
+        return self.install(claimed, last_input)
+
+    def install(self, claimed: Unit, last_input: int = 0) -> Owned:
+        """Its document names me at its epoch: from now on it is served here."""
+        self.locations.forget(claimed.key)
         owned = self._table.install(claimed)
         owned.last_input = last_input
         self._on_taken(owned)
         return owned
+
+    @contextmanager
+    def reserved(self, unit: str) -> Iterator[Callable[[Owned], None]]:
+        """In the block the unit is being handed to me: whoever would take it waits for ``have(owned)``, or for the
+        end, and then finds it contended. Raises Contended: it is mine, or being taken."""
+        if unit in self._taking or self._table.get(unit) is not None:
+            raise Contended(unit)
+        outcome = self._taking[unit] = asyncio.get_running_loop().create_future()
+        try:
+            yield outcome.set_result
+        finally:
+            self._taking.pop(unit, None)
+            if not outcome.done():
+                outcome.set_result(Contended(unit))
 
     # -- giving back -------------------------------------------------------------------------------------------------
     async def release(self, owned: Owned, give_up_ms: float = STORE_GIVE_UP_MS) -> bool:
@@ -250,7 +273,7 @@ class Ownership:
     async def check(self, owned: Owned, epoch: int) -> bool:
         """Somebody knows a higher epoch than mine: read the store before acting. False: it is not mine any more.
         Raises StoreGone."""
-        if epoch <= owned.unit.epoch:
+        if epoch <= owned.unit.epoch or not owned.serving:  # a hand-off finds out by itself what became of it
             return owned.serving
         found = await self._guard(self._documents.read(owned.key, give_up_ms=STORE_GIVE_UP_MS))
         head = parse(OwnerHead, owned.key, found) if found is not None else OwnerHead()

@@ -14,7 +14,7 @@ from gameserver.units import Owned
 from runtime.mesh.api import Mesh, Refused
 from runtime.service import Service
 from world.ids import NodeId
-from world.messages import Events, EventsMissed, EventsSeen, Json
+from world.messages import Detach, Events, EventsMissed, EventsSeen, HandedAvatar, Json
 from world.unit import AttachNumber
 
 STREAMS_PER_EPOCH_BITS = 16  # a stream's number: the epoch, and which ring of this epoch
@@ -33,6 +33,7 @@ class Presence:
     alone_since_ms: float
     leaving: bool = False  # by the player's wish: no linger
     told: Json = field(default_factory=dict)  # what the last inventory event said
+    closed: Detach | None = None  # its client's close, come while it was being handed off
 
     @property
     def attached(self) -> bool:
@@ -67,6 +68,18 @@ class Presences:
         ring = EventRing(owned.unit.epoch << STREAMS_PER_EPOCH_BITS | owned.rings)
         now = self._clock.monotonic_ms()
         presence = Presence(avatar, owned, ring, number, gateway_generation, now, told=inventory_of(owned, avatar))
+        self._present[avatar] = presence
+        return presence
+
+    def arrive(self, avatar: int, owned: Owned, handed: HandedAvatar) -> Presence:
+        """Handed over by its last owner: the same client, the same stream."""
+        now = self._clock.monotonic_ms()
+        ring = EventRing.arrived(handed.stream, handed.next_event, handed.events, now)
+        number = AttachNumber(handed.session, handed.connection, handed.gateway)
+        alone_since_ms = now - handed.alone_ms
+        presence = Presence(
+            avatar, owned, ring, number, handed.gateway_generation, alone_since_ms, told=dict(handed.told)
+        )
         self._present[avatar] = presence
         return presence
 

@@ -14,6 +14,7 @@ from gameserver.attach import Attaching
 from gameserver.commands import Commands
 from gameserver.death import DeathWatch, SelfDead, StoreLost
 from gameserver.documents import Documents, sleep_ms
+from gameserver.handing import Handing
 from gameserver.interest import REGION_PREFIX, Interests
 from gameserver.invoking import Invoking, Routing
 from gameserver.motion_document import MotionLog
@@ -21,6 +22,7 @@ from gameserver.observe import Observer, measure
 from gameserver.owned_lists import OwnedLists
 from gameserver.ownership import NoSuchUnit, Ownership
 from gameserver.presence import Presences
+from gameserver.receiving import Receiving
 from gameserver.records import Claim, OwnerHead
 from gameserver.rule_runtime import RuleRuntime
 from gameserver.state import StateSide
@@ -35,7 +37,7 @@ from world import frames, terrain
 from world.fence import EpochFence
 from world.grid import REGIONS
 from world.ids import NodeId, avatar_unit
-from world.limits import HEARTBEAT_MS, RELEASES_IN_FLIGHT, STOP_SAVE_MS, STORE_CALL_MS
+from world.limits import HANDOFF_STOP_MS, HEARTBEAT_MS, RELEASES_IN_FLIGHT, STOP_SAVE_MS, STORE_CALL_MS
 from world.messages import (
     AskObserve,
     Attach,
@@ -44,6 +46,8 @@ from world.messages import (
     Detach,
     EventsMissed,
     EventsSeen,
+    GiveAway,
+    HandOff,
     Interest,
     Invoke,
     MoveBatch,
@@ -68,7 +72,7 @@ class GameServer:
         self.notes = Notes(mesh, service.clock)
         self.watch = DeathWatch(service, documents, mesh, claim, self.notes, self._died)
         self.lists = OwnedLists(service, documents, claim.generation)
-        self.table = UnitTable(service, documents, claim.generation, self._landed, self._dropped)
+        self.table = UnitTable(service, documents, claim.generation, self._landed, self._dropped, self._fenced)
         self.state = StateSide(service, mesh, ground.walkable, self._owner_hint)
         self.motion = MotionLog(service, documents, claim.generation, self.state.motion_rows)
         self.presences = Presences(service, mesh, self.watch.may_speak)
@@ -83,6 +87,7 @@ class GameServer:
             create=self._create,
             restore=self._restore,
             on_taken=self._taken,
+            on_adopted=self._adopted,
         )
         routing = Routing(service, mesh, self.table, self.ownership)
         fence = EpochFence()
@@ -91,6 +96,7 @@ class GameServer:
         runtime = RuleRuntime(self.table, self.state, self.invoking)
         self.interests = Interests(service, mesh, self.table, self.ownership, self.presences, self.state)
         self.attaching.connect(self.ownership, self.interests.look)
+        self._wire_hand_off(cap)
         self.commands = Commands(
             service,
             self.table,
@@ -105,6 +111,35 @@ class GameServer:
         self.observer = Observer(mesh, self.table, self.presences, self.state, lambda: self.watch.renewals, cap)
         self._measure()
 
+    def _wire_hand_off(self, cap: int) -> None:
+        self.handing = Handing(
+            self.service,
+            self.mesh,
+            self.documents,
+            self.table,
+            self.ownership,
+            self.lists,
+            self.presences,
+            self.attaching,
+            self.state,
+            self.notes,
+            self.watch.may_speak,
+        )
+        self.receiving = Receiving(
+            self.service,
+            self.mesh,
+            self.documents,
+            self.table,
+            self.ownership,
+            self.lists,
+            self.presences,
+            self.state,
+            self.interests,
+            self._load,
+            self.watch.may_speak,
+            cap,
+        )
+
     # -- life --------------------------------------------------------------------------------------------------------
     def run(self) -> None:
         """Serve and spawn the loops; everything ends with the service."""
@@ -118,6 +153,8 @@ class GameServer:
         serve(Interest, self.interests.serve)
         serve(Invoke, self.invoking.serve)
         serve(Deliver, self.transfers.serve)
+        serve(HandOff, self.receiving.serve)
+        serve(GiveAway, self.handing.serve)
         serve(AskObserve, self.observer.observe)
         serve(Reaped, self.watch.reaped)
         for loop in (
@@ -145,6 +182,12 @@ class GameServer:
         if isinstance(self.service.failure, SelfDead | StoreLost):
             return  # nothing here is mine any more, or can be saved
         self.mesh.update_me(status="draining")
+        try:
+            async with asyncio.timeout(HANDOFF_STOP_MS / 1_000):
+                await self.handing.quiet()
+                await self.receiving.quiet()
+        except TimeoutError:
+            self._log.warning("stopping in the middle of hand-offs")
         for presence in self.presences:
             self.attaching.settle(presence)
             presence.owned.unit.save()
@@ -208,7 +251,10 @@ class GameServer:
         self.transfers.drive(owned)
 
     def _dropped(self, owned: Owned) -> None:
-        """Released or fenced: nothing of it is shown or sent from here any more."""
+        """Released, fenced or handed off: nothing of it is shown or sent from here any more."""
+        to = self.handing.to(owned)
+        if to is not None:
+            self.handing.handed(owned, to)
         if owned.key.startswith(REGION_PREFIX):
             for entity in owned.unit.entities:
                 self.state.remove(entity)
@@ -217,6 +263,15 @@ class GameServer:
                 self.attaching.dropped(owned, avatar)
         self.commands.landed(owned)
         self.ownership.dropped(owned)
+
+    def _fenced(self, owned: Owned) -> None:
+        self.notes.note("fenced", unit=owned.key, node=self.service.node_id, epoch=owned.unit.epoch)
+
+    def _adopted(self, unit: Unit, last: OwnerHead) -> None:
+        """Taken; from a dead owner, where there was one."""
+        if last.owner and last.owner != self.service.node_id:
+            detail = {"unit": unit.key, "from": last.owner, "to": self.service.node_id, "epoch": unit.epoch}
+            self.notes.note("adoption", **detail)
 
     # -- small things ------------------------------------------------------------------------------------------------
     def _died(self, server: NodeId, generation: int) -> None:
@@ -250,6 +305,11 @@ class GameServer:
                 "outbox_depth": ("Transfers not yet acknowledged", lambda: transfers.depth),
                 "transfers_delivered": ("Transfers acknowledged", lambda: transfers.delivered),
                 "transfers_put_off": ("Deliveries to be tried again", lambda: transfers.failed),
+                "handoffs_given": ("Units handed to other servers", lambda: self.handing.given),
+                "handoffs_taken": ("Units handed over by other servers", lambda: self.receiving.taken),
+                "handoffs_aborted": ("Hand-offs after which the unit stayed", lambda: self.handing.aborted),
+                "handoffs_reclaimed": ("Of these, ended by a write", lambda: self.handing.reclaimed),
+                "handoffs_refused": ("Offers of others not taken", lambda: self.receiving.refused),
                 "units_swept": ("Units of dead servers settled here", lambda: self.sweeper.settled),
             },
         )

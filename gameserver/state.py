@@ -23,9 +23,21 @@ from runtime.service import Service
 from world import frames, grid, motion, sight
 from world.channels.publisher import CellPublisher
 from world.ids import AVATAR_KIND, NodeId, kind_of, node_number
-from world.limits import DIGEST_MS, MOVE_ROWS_PENDING, SIGHT_M, TICK_MS, VIEW_MOVE_M, VIEW_RESEND_MS
-from world.messages import MoveAnswers, Views
+from world.limits import (
+    DIGEST_MS,
+    HANDOFF_SIGHT_MS,
+    MOVE_ROWS_PENDING,
+    SIGHT_M,
+    TICK_MS,
+    VIEW_MOVE_M,
+    VIEW_RESEND_MS,
+)
+from world.messages import HandedAvatar, MoveAnswers, Views
 from world.view import EntityView
+
+# columns that move with an avatar, and what ``messages.HandedAvatar`` calls some of them
+CARRIED = ("x0", "y0", "t0", "vx", "vy", "at_x", "at_y", "budget", "filled_at")
+HANDED_NAMES = {"x0": "x", "y0": "y", "t0": "t"}
 
 # avatar -> (server, generation, epoch) of its owner as far as it is known here, or None
 OwnerHint = Callable[[int], tuple[str, int, int] | None]
@@ -63,6 +75,8 @@ class StateSide:
         self._in = CellSubscriber(service, mesh, self._applied, self._ghosts.forget, self._ghosts.hash_of)
         self._sight: frozenset[int] = frozenset()
         self._watchers: dict[int, int] = {}  # sub-cell -> own avatars standing there
+        self._expected: dict[int, float] = {}  # sub-cell -> until when it is watched ahead of an avatar, own time
+        self._first_inputs: dict[int, Callable[[], None]] = {}  # of avatars just handed over
         self._moves: deque[tuple[NodeId, frames.Records]] = deque(
             maxlen=MOVE_ROWS_PENDING
         )  # a batch has a row at least
@@ -104,13 +118,44 @@ class StateSide:
         """It goes from here; unknown entities are ignored (a fenced unit may be dropped twice)."""
         if entity in self._columns.row:
             self._publishing.leave(entity, next_subcell)
-            self._columns.remove(entity)
+            self._forget(entity)
+
+    def carry(self, avatar: int) -> dict[str, Any]:
+        """Its motion, as ``messages.HandedAvatar`` names it. Raises KeyError for an avatar that is not here."""
+        c, row = self._columns, self._columns.row[avatar]
+        whole = {name: int(getattr(c, name)[row]) for name in ("version", "last_input", "flags")}
+        real = {name: float(getattr(c, name)[row]) for name in CARRIED}
+        return whole | {HANDED_NAMES.get(name, name): value for name, value in real.items()}
+
+    def arrive(
+        self, avatar: int, epoch: int, handed: HandedAvatar, properties: Sequence[tuple[int, int, bytes]]
+    ) -> None:
+        """An avatar handed over by its last owner walks on where it is. Raises ValueError if it is here."""
+        self.add(avatar, epoch, handed.at_x, handed.at_y, moves=True, properties=properties)
+        c, row = self._columns, self._columns.row[avatar]
+        for name in CARRIED:
+            getattr(c, name)[row] = getattr(handed, HANDED_NAMES.get(name, name))
+        c.version[row] = handed.version + 1
+        c.last_input[row], c.flags[row] = handed.last_input, handed.flags
+
+    def expect(self, x: float, y: float) -> None:
+        """An avatar is about to be handed to me there: listen to what it sees, for HANDOFF_SIGHT_MS."""
+        self._expected[grid.subcell_at(x, y)] = self._clock.monotonic_ms() + HANDOFF_SIGHT_MS
+        self._look()
+
+    def on_first_input(self, avatar: int, callback: Callable[[], None]) -> None:
+        """``callback()`` once, when an input of it is applied here."""
+        self._first_inputs[avatar] = callback
 
     def hand_over(self, entity: int, epoch: int, publisher: int) -> None:
         """It lives on at another publisher with this epoch: observers keep it until they hear of it from there."""
         if entity in self._columns.row:
             self._publishing.hand(entity, epoch, publisher)
-            self._columns.remove(entity)
+            self._forget(entity)
+
+    def _forget(self, entity: int) -> None:
+        self._columns.remove(entity)
+        self._first_inputs.pop(entity, None)
 
     def set_properties(self, entity: int, group: int, version: int, body: bytes) -> None:
         """A group as committed; ignored for entities not here and where a version as new is known."""
@@ -127,6 +172,7 @@ class StateSide:
         row = self._columns.row.get(avatar)
         if row is not None:
             self._columns.frozen[row] = on
+            self._columns.heard_own[row] = self._clock.monotonic_ms()  # its client was not heard meanwhile
 
     # -- clients ------------------------------------------------------------------------------------------------------
     def attach(self, avatar: int, gateway: NodeId, session: int, connection: int) -> None:
@@ -294,12 +340,18 @@ class StateSide:
         self._moves.clear()
         self._moves_pending = 0
         unapplied = tick.take_inputs(self._columns, np.concatenate(batches), now, own_ms, self._walkable)
+        self._tell_first_inputs(own_ms)
         answers: defaultdict[NodeId, list[tuple[int, int, int, str, str, int, int]]] = defaultdict(list)
         for row in unapplied:
             hint = self._owner_hint(row.avatar) if row.code == "moved" else None
             answers[senders[row.avatar]].append((*row, *(hint or ("", 0, 0))))
         for gateway, rows in answers.items():
             self._mesh.send(gateway, MoveAnswers(rows))
+
+    def _tell_first_inputs(self, own_ms: float) -> None:
+        c = self._columns
+        for avatar in [a for a in self._first_inputs if c.heard_own[c.row[a]] == own_ms]:
+            self._first_inputs.pop(avatar)()
 
     def _send_views(self, own_ms: float) -> None:
         """Tell gateways where their clients look: on change, and now and then, for one-way messages may be lost."""
@@ -322,6 +374,10 @@ class StateSide:
     def _look(self) -> None:
         """Subscribe to the union of our avatars' sights, where it changed."""
         watchers = self._watched_from()
+        if self._expected:
+            own_ms = self._clock.monotonic_ms()
+            self._expected = {at: until for at, until in self._expected.items() if until > own_ms}
+            watchers |= dict.fromkeys(self._expected.keys() - watchers.keys(), 0)
         if watchers.keys() != self._watchers.keys():
             self._sight = sight.watched_cells(self._sight, watchers)
             self._in.want(self._sight)

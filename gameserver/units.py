@@ -41,7 +41,10 @@ class Owned:
     unit: Unit
     taken_ms: float
     wanted_ms: float  # when somebody last needed it: interest, an attachment, an operation
-    closing: bool = False  # being released: serves nobody
+    closing: bool = False  # being released or handed off: serves nobody
+    offered: bool = False  # to another server, under the present token: no write starts
+    offer_cas: int = 0  # the token under which it was handed to me; 0: taken otherwise
+    handed_ms: int = 0  # world time at which it was handed to me
     gone: bool = False  # released or fenced
     writing: bool = False
     rings: int = 0  # event streams begun under this epoch
@@ -59,7 +62,8 @@ class Owned:
 
 
 class UnitTable:
-    """All units of this server. ``on_landed(owned, changes)`` follows a commit, ``on_dropped(owned)`` a loss."""
+    """All units of this server. ``on_landed(owned, changes)`` follows a commit, ``on_dropped(owned)`` a loss;
+    ``on_fenced(owned)`` precedes one by a write that came too late."""
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class UnitTable:
         generation: int,
         on_landed: Callable[[Owned, list[Property]], None],
         on_dropped: Callable[[Owned], None],
+        on_fenced: Callable[[Owned], None] = lambda owned: None,
     ) -> None:
         self._service = service
         self._clock = service.clock
@@ -76,6 +81,7 @@ class UnitTable:
         self._generation = generation
         self._on_landed = on_landed
         self._on_dropped = on_dropped
+        self._on_fenced = on_fenced
         self._units: dict[str, Owned] = {}
         self._behind: set[Owned] = set()  # to be written with the next group
         self.writes = 0
@@ -115,7 +121,7 @@ class UnitTable:
     # -- persistence -------------------------------------------------------------------------------------------------
     def touch(self, owned: Owned) -> None:
         """After any change of the unit: see that it is written in time."""
-        if owned.gone or owned.writing or owned.unit.dirty is None:
+        if owned.gone or owned.writing or owned.offered or owned.unit.dirty is None:
             return
         if owned.unit.dirty is COMMIT or owned.waiters:
             self._start_write(owned)
@@ -150,7 +156,7 @@ class UnitTable:
 
     def _start_write(self, owned: Owned) -> None:
         self._behind.discard(owned)
-        if not owned.writing and not owned.gone:
+        if not owned.writing and not owned.gone and not owned.offered:
             owned.writing = True
             self._service.spawn(self._write(owned), f"write {owned.key}")
 
@@ -160,11 +166,16 @@ class UnitTable:
             while await self._write_once(owned):
                 pass
         except Overtaken:
-            self.fenced += 1
-            self._log.warning("fenced", unit=owned.key, epoch=owned.unit.epoch)
+            self._fence(owned)
             self.drop(owned)
         finally:
             owned.writing = False
+
+    def _fence(self, owned: Owned) -> None:
+        """A write came too late: somebody else owns the unit."""
+        self.fenced += 1
+        self._log.warning("fenced", unit=owned.key, epoch=owned.unit.epoch)
+        self._on_fenced(owned)
 
     async def _write_once(self, owned: Owned) -> bool:
         """One write to its end; True where another has to follow at once. Raises Overtaken."""
@@ -193,6 +204,30 @@ class UnitTable:
             elif not future.done():
                 future.set_result(None)
 
+    # -- handing one off ---------------------------------------------------------------------------------------------
+    async def settle(self, owned: Owned, give_up_ms: float) -> None:
+        """Return once the store holds all of the unit and no write is in flight. Raises Fenced, StoreGone."""
+        end = self._clock.monotonic_ms() + give_up_ms
+        while owned.writing or owned.unit.dirty is not None:
+            await self.committed(owned, owned.unit.committed + 1, max(end - self._clock.monotonic_ms(), 0.0))
+        if owned.gone:
+            raise Fenced(owned.key)
+
+    async def reclaim(self, owned: Owned) -> None:
+        """Change the token of an offered unit by a write of its own, however long the store takes. Raises Overtaken."""
+        write_id = self._documents.new_write_id()
+        owned.writing = True
+        version = owned.unit.begin_write()
+        value = owned.unit.document(self._service.node_id, self._generation, write_id)
+        try:
+            cas = await self._documents.write(owned.key, value, owned.unit.cas, write_id)
+        finally:
+            owned.writing = False
+        self.writes += 1
+        changes = owned.unit.landed(version, cas)
+        self._answer(owned)
+        self._on_landed(owned, changes)
+
     # -- giving one up -----------------------------------------------------------------------------------------------
     async def release(self, owned: Owned, give_up_ms: float = STORE_GIVE_UP_MS) -> bool:
         """Write the unit, all of it, with no owner and drop it; False where it stays mine: the store does not answer.
@@ -211,7 +246,7 @@ class UnitTable:
         except Fenced:
             return True
         except Overtaken:
-            self.fenced += 1
+            self._fence(owned)
         except (Ambiguous, TooLarge):
             self._log.warning("released without an answer", unit=owned.key)  # the next taker raises the epoch anyway
         self.drop(owned)

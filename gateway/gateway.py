@@ -155,11 +155,11 @@ class Gateway:
             if client is not None:
                 client.run(client.session.view(epoch, x, y, radius))
 
-    def _move_answers(self, _sender: Sender, message: MoveAnswers) -> None:
+    def _move_answers(self, sender: Sender, message: MoveAnswers) -> None:
         for avatar, session, connection, code, server, _generation, epoch in message.rows:
             client = self._sessions.get((avatar, session))
             if client is not None:
-                client.run(client.session.move_refused(connection, code, server, epoch))
+                client.run(client.session.move_refused(connection, code, server, epoch, sender.node))
 
     def _session_ended(self, _sender: Sender, message: SessionEnded) -> None:
         client = self._sessions.get((message.avatar, message.session))

@@ -83,3 +83,4 @@ class HandedAvatar(msgspec.Struct, frozen=True):
     last_input: U32
     flags: U32 = 0
     handed_ms: U53 = 0  # world time of its last hand-off for balance
+    frozen_ms: U53 = 0  # world time from which on its inputs waited

@@ -347,6 +347,12 @@ class Unit:
         head = Head(FORMAT, owner, generation, self.epoch, self._write.version, write_id)
         return compose(head, self._write.body)
 
+    def handed(self, owner: str, generation: int) -> bytes:
+        """The committed unit as a document, with the results that are kept in memory only: what a hand-off sends."""
+        assert self._write is None, f"{self.key} has a write in flight"
+        assert self.dirty is None, f"{self.key} has changes to write"
+        return compose(Head(FORMAT, owner, generation, self.epoch, self.committed, ""), self._freeze())
+
     def landed(self, version: int, cas: int) -> list[Property]:
         """The write is committed under the store's token ``cas``: the public properties it changed."""
         write, self._write = self._write, None

@@ -118,6 +118,7 @@ class Game:
         self._count = servers
         self._settings = {"world_seed": SEED, **settings}
         self._group = asyncio.TaskGroup()
+        self._following: dict[int, asyncio.Task[Attached]] = {}  # players that are told where their avatar is
 
     async def __aenter__(self) -> Self:
         await self.network.__aenter__()
@@ -130,6 +131,8 @@ class Game:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for task in list(self._following.values()):
+            task.cancel()
         for node in list(self.servers):
             await self.kill(node)
         await self._group.__aexit__(kind, error, trace)
@@ -188,11 +191,20 @@ class Game:
             player.events += [(message.stream, n, orjson.loads(body)) for n, body in message.items]
 
     def _move_answers(self, sender: Sender, message: MoveAnswers) -> None:
-        for row in message.rows:
-            self.players[row[0]].refused.append(row[3])
+        for avatar, session, connection, code, server, _generation, epoch in message.rows:
+            player = self.players[avatar]
+            player.refused.append(code)
+            if code == "moved" and (session, connection) == (player.session, player.connection):
+                player.told_moved(server, epoch)
 
     def _ended(self, sender: Sender, message: SessionEnded) -> None:
         self.players[message.avatar].ended.append((message.session, message.connection, message.code))
+
+    def follow(self, player: "Player", server: str) -> None:
+        """Attach anew; one at a time."""
+        if player.avatar not in self._following:
+            task = self._following[player.avatar] = self._group.create_task(player.attach(server))
+            task.add_done_callback(lambda _: self._following.pop(player.avatar, None))
 
     # -- players -----------------------------------------------------------------------------------------------------
     async def player(self, number: int, at: str, session: int = 1) -> "Player":
@@ -240,6 +252,8 @@ class Player:
     events: list[tuple[int, int, Json]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     ended: list[tuple[int, int, str]] = field(default_factory=list)
+    follows: bool = True  # attaches anew when told that its avatar has moved
+    kept: list[tuple[int, bytes]] = field(default_factory=list)  # (input, row) without the head, for a new owner
 
     @property
     def mesh(self) -> Mesh:
@@ -259,6 +273,11 @@ class Player:
         said = [e["items"] for _, _, e in self.events if e["kind"] == "inventory"]
         return dict(said[-1]) if said else {}
 
+    def told_moved(self, server: str, epoch: int) -> None:
+        """As the gateway does: attach where the avatar is now, unless that is no news."""
+        if self.follows and server and self.attached is not None and epoch > self.attached.epoch:
+            self.game.follow(self, server)
+
     def attach_message(self) -> Attach:
         stream, event = (self.attached.stream, 0) if self.attached else (0, 0)
         event = max([n for s, n, _ in self.events if s == stream], default=event)
@@ -277,7 +296,10 @@ class Player:
                     raise
             if isinstance(answer, Attached):
                 self.attached, self.server = answer, answer.server
-                self.x, self.y, self.input = answer.x, answer.y, max(self.input, answer.last_input)
+                if answer.last_input >= self.input:
+                    self.x, self.y = answer.x, answer.y
+                self.input = max(self.input, answer.last_input)
+                self._take(answer)
                 return answer
             if isinstance(answer, Moved) and answer.server:
                 target = answer.server
@@ -285,6 +307,13 @@ class Player:
                 target = self.game.rng.choice(list(self.game.servers))
                 await asyncio.sleep(0.2)
         raise NoAnswer(f"{self.name} could not attach")
+
+    def _take(self, answer: Attached) -> None:
+        """The events missed, and the moves that this owner has not seen."""
+        self.events += [(answer.stream, n, orjson.loads(body)) for n, body in answer.events]
+        for number, row in self.kept:
+            if number > answer.last_input:
+                self._send_row(row)
 
     def detach(self, *, leave: bool = False) -> None:
         self.mesh.send(NodeId(self.server), Detach(self.avatar, self.session, self.connection, leave))
@@ -329,7 +358,11 @@ class Player:
         row = np.zeros(1, MOVE_ROW)
         epoch = self.attached.epoch if self.attached else 0
         row[0] = (self.avatar, self.session, self.connection, epoch, self.input, world_ms, self.x, self.y, vx, vy)
-        self.mesh.send(NodeId(self.server), MoveBatch(row.tobytes()))
+        self.kept = [*self.kept[-20:], (self.input, row.tobytes())]
+        self._send_row(row.tobytes())
+
+    def _send_row(self, row: bytes) -> None:
+        self.mesh.send(NodeId(self.server), MoveBatch(row))
 
     def seen(self, n: int) -> None:
         assert self.attached is not None

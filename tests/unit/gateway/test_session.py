@@ -348,7 +348,8 @@ def test_busy_owner_gets_the_kept_moves_again_and_only_young_ones() -> None:
 def test_moved_answers_attach_anew_unless_stale() -> None:
     play = Play().playing()
     assert play.do(play.core.move_refused(1, "moved", "gs2", 4)) == [Count("moved_stale")]
-    assert of(play.do(play.core.move_refused(1, "moved", "gs2", 6)), CallAttach)[0].server == "gs2"
+    assert play.do(play.core.move_refused(1, "moved", "gs2", 5, "gs9")) == [Count("moved_stale")], "an old owner's"
+    assert of(play.do(play.core.move_refused(1, "moved", "gs2", 6, "gs9")), CallAttach)[0].server == "gs2"
     assert play.core.move_refused(7, "replaced", "", 0) == [], "another connection's"
 
 
