@@ -73,6 +73,24 @@ AdvertiseHttp = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+OPERATORS = "Operators"
+OpsHost = Annotated[
+    str | None,
+    typer.Option(help=_env("Address of the operators' listener.", "OPS_HOST", "127.0.0.1"), rich_help_panel=OPERATORS),
+]
+OpsPort = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("Port of the operators' listener; 0: a free one.", "OPS_PORT", "0"), rich_help_panel=OPERATORS
+    ),
+]
+OpsTokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        help=_env("File that holds the operators' token.", "OPS_TOKEN_FILE", "keys/ops.token in the data folder"),
+        rich_help_panel=OPERATORS,
+    ),
+]
 Join = Annotated[
     str | None,
     typer.Option(

@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from gateway.gateway import Gateway
 from gateway.http import Routes, WorldPages, build_app
 from gateway.observe import ObserveHub
+from gateway.ops.listener import build_ops_server
+from gateway.ops.token import load_or_make_token, token_path
 from gateway.origins import Origins
 from gateway.pages import Pages
 from gateway.server import QuietServer, bind, build_server
@@ -50,6 +52,9 @@ def build_http(gateway: Gateway, own_url: str) -> tuple[QuietServer, ObserveHub]
 
 async def start(service: Service) -> None:
     settings = service.settings
+    token = load_or_make_token(token_path(settings.data, settings.ops_token_file))
+    ops_listener = bind(settings.ops_host, settings.ops_port, "--ops-port")
+    ops_url = _url(settings.ops_host, ops_listener)
     listener = bind(settings.host, settings.port)
     url = settings.advertise_http or _url(settings.host, listener)
     mesh = await open_mesh(
@@ -60,12 +65,15 @@ async def start(service: Service) -> None:
         publishes_state=False,
         subscribes_state=True,
         http=url,
+        load={"ops": ops_url},
     )
     gateway = build(service, mesh)
     server, observers = build_http(gateway, url)
     serving = service.spawn(server.serve(sockets=[listener]), "http", loop=True)
+    ops = build_ops_server(gateway, token)
+    serving_ops = service.spawn(ops.serve(sockets=[ops_listener]), "ops", loop=True)
     service.spawn(observers.loop(), "observe", loop=True)
-    service.spawn(_tell_load(gateway), "load", loop=True)
+    service.spawn(_tell_load(gateway, ops_url), "load", loop=True)
     service.spawn(agree(StoreClient(mesh), settings.world_seed), "agree")  # ends a gateway of another world's ground
 
     async def stop() -> None:
@@ -73,21 +81,22 @@ async def start(service: Service) -> None:
         mesh.update_me(status="draining")
         gateway.close_all()
         await observers.stop()
-        server.should_exit = True
-        await asyncio.wait([serving])
+        gateway.noted.close()
+        server.should_exit = ops.should_exit = True
+        await asyncio.wait([serving, serving_ops])
 
     service.on_stop(stop)
-    await server.listening.wait()
+    await asyncio.gather(server.listening.wait(), ops.listening.wait())
     drainable(service, mesh, Notes(mesh, service.clock), gateway.drain)
     mesh.update_me(status="ready")
-    service.ready(http=url, command=mesh.me.command)
+    service.ready(http=url, command=mesh.me.command, ops=ops_url)
 
 
-async def _tell_load(gateway: Gateway) -> None:
-    """The book's figures of this gateway, for /v1/gateways."""
+async def _tell_load(gateway: Gateway, ops_url: str) -> None:
+    """The book's figures of this gateway, for /v1/gateways and for operators."""
     while True:
         await asyncio.sleep(GATEWAY_LOAD_MS / 1_000)
-        gateway.mesh.update_me(load={"clients": len(gateway)})
+        gateway.mesh.update_me(load={"clients": len(gateway), "ops": ops_url})
 
 
 def _url(host: str, listener: socket.socket) -> str:

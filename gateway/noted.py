@@ -31,6 +31,7 @@ class NoteRing:
         self._ring: deque[Note] = deque(maxlen=OPS_EVENTS_KEPT)
         self._news = asyncio.Event()
         self.last = 0  # the newest note's number
+        self.closed = False  # this gateway stops: nobody waits any more
 
     @property
     def forgotten(self) -> int:
@@ -48,7 +49,17 @@ class NoteRing:
         newer = min(len(self._ring), max(0, self.last - number))
         return [self._ring[at] for at in range(len(self._ring) - newer, len(self._ring))]
 
+    def next(self, number: int) -> Note | None:
+        """The oldest one after ``number`` that is still kept."""
+        at = max(0, number - self.forgotten)
+        return self._ring[at] if at < len(self._ring) else None
+
     async def wait(self, number: int) -> None:
-        """Until there is one after ``number``."""
-        while self.last <= number:
+        """Until there is one after ``number``, or the ring is closed."""
+        while self.last <= number and not self.closed:
             await self._news.wait()
+
+    def close(self) -> None:
+        """Whoever waits goes."""
+        self.closed = True
+        self._news.set()

@@ -25,15 +25,17 @@ _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"
 class Problem(Exception):
     """Raised by a route; answered as a problem document."""
 
-    def __init__(self, code: str, detail: str = "", retry_after_s: int = 0) -> None:
+    def __init__(self, code: str, detail: str = "", retry_after_s: int = 0, status: int = 0) -> None:
+        """``status`` 0: that of the table."""
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.status = status
 
 
-def problem_response(code: str, detail: str = "", retry_after_s: int = 0) -> Response:
-    status = STATUS.get(code, 500)
+def problem_response(code: str, detail: str = "", retry_after_s: int = 0, status: int = 0) -> Response:
+    status = status or STATUS.get(code, 500)
     document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code}
     if detail:
         document["detail"] = detail
@@ -43,7 +45,7 @@ def problem_response(code: str, detail: str = "", retry_after_s: int = 0) -> Res
 
 async def on_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return problem_response(error.code, error.detail, error.retry_after_s)
+    return problem_response(error.code, error.detail, error.retry_after_s, error.status)
 
 
 async def on_http_exception(_request: Request, error: Exception) -> Response:

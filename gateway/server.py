@@ -33,7 +33,7 @@ class QuietServer(Server):
         yield
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
     """A listening socket, so that its port is known before anything is said about it. Raises StartRefused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -42,7 +42,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise StartRefused(f"--port: cannot listen on {host}:{port} ({error}); choose another with --port.") from error
+        raise StartRefused(f"{flag}: cannot listen on {host}:{port} ({error}); choose another with {flag}.") from error
     listener.setblocking(False)
     return listener
 

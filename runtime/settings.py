@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     advertise_state: str = Field(default="", description="state endpoint told to others")
     advertise_http: str = Field(default="", description="public base URL of a gateway, e.g. https://gw1.example")
 
+    # -- operators: each gateway has a listener for them
+    ops_host: str = Field(default="127.0.0.1", description="address of the operators' listener")
+    ops_port: Port = Field(default=0, description="its port; 0: a free one")
+    ops_token_file: Path | None = Field(default=None, description="the operators' token; else <data>/keys/ops.token")
+
     # -- the game
     placement: Literal["gather", "spread"] = Field(default="gather", description="spread: round robin, for tests")
     avatars_per_server: int = Field(default=AVATARS_PER_SERVER, ge=1, le=100_000)

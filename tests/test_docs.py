@@ -14,6 +14,9 @@ import world.kinds
 import world.rules.gather
 from cluster.cli import app
 from gateway import closing, problems
+from gateway.ops import openapi
+from gateway.ops import problems as ops_problems
+from runtime.notes import KINDS
 from tests.support.game import Game, nearest
 from tests.support.virtual import run_virtual
 from world import limits
@@ -112,6 +115,14 @@ def test_http_errors_are_those_of_the_gateway() -> None:
     assert told.items() >= problems.STATUS.items()
     others = text_of(*(ROOT / "gateway").glob("*.py"))
     assert not [code for code in told if f'"{code}"' not in others]
+
+
+def test_operators_routes_and_errors_are_those_of_the_gateway() -> None:
+    document = PROTOCOL / "11-ops.md"
+    routes = {r[0].strip("`") for r in rows(document, "Routes")}
+    assert routes == {f"{route.method.upper()} {route.path}" for route in openapi.ROUTES}
+    assert {r[1].strip("`"): int(r[0]) for r in rows(document, "Errors")} == ops_problems.STATUS
+    assert [r[0].strip("`") for r in rows(document, "Events")] == list(KINDS)
 
 
 def test_refusals_are_said_by_somebody() -> None:

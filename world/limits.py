@@ -230,6 +230,13 @@ GUEST_ADDRESSES: Final = 10_000  # least recently seen forgotten
 # -- operators -------------------------------------------------------------------------------------------------------
 NOTE_BYTES: Final = 2_048  # one note's detail as JSON; a longer one is left out, and said so
 OPS_EVENTS_KEPT: Final = 1_000  # notes per gateway; the oldest makes room
+OPS_READERS: Final = 20  # of the event stream, per gateway
+OPS_KEEP_ALIVE_MS: Final = 10_000  # a quiet event stream says that it is still there
+OPS_TOKEN_BYTES: Final = 32  # of chance
+OPS_CALL_MS: Final = 5_000  # an operator's request waits this long for the process that it concerns
+OPS_HAND_OFF_MS: Final = 10_000  # and this long for a unit that is busy
+OPS_REDIRECTS: Final = 4  # ``moved`` answers followed at once
+OPS_BACKLOG_CONNECTIONS: Final = 64
 
 # -- accounts ----------------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_S: Final = 900

@@ -30,6 +30,7 @@ class Member(msgspec.Struct, frozen=True):
     load: Json = {}  # role's own figures: avatars, cap, seers {"x,y": n}, tick_ms, ghost_age_ms ...
     nonce: U53 = 0  # drawn at each start: tells two processes of one id and generation apart
     format_max: U16 = 1  # the newest format of documents that it reads and writes
+    ready_ms: U53 = 0  # world time when it became ready
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):

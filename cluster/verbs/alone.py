@@ -31,3 +31,5 @@ def _check_ports(role: str, settings: Settings) -> None:
         check_free(settings.bind_host, [settings.state_port], "--state-port")
     if role == "gateway" and settings.port:
         check_free(settings.host, [settings.port], "--port")
+    if role == "gateway" and settings.ops_port:
+        check_free(settings.ops_host, [settings.ops_port], "--ops-port")

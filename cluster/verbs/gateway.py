@@ -11,6 +11,10 @@ def gateway(
     port: o.GatewayPort = None,
     public_origins: o.PublicOrigins = None,
     advertise_http: o.AdvertiseHttp = None,
+    ops_host: o.OpsHost = None,
+    ops_port: o.OpsPort = None,
+    ops_token_file: o.OpsTokenFile = None,
+    data: o.Data = None,
     world_seed: o.WorldSeed = None,
     bind_host: o.BindHost = None,
     command_port: o.CommandPort = None,
@@ -20,7 +24,7 @@ def gateway(
 ) -> None:
     """Run one gateway: it serves the web client and holds the players' sockets.
 
-    Any gateway resumes any session.
+    Any gateway resumes any session, and any gateway answers operators (projectk status --help) for the whole cluster.
     Prints one JSON line on stdout when it is ready; Ctrl-C stops it.
 
     Examples:

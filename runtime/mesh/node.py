@@ -100,6 +100,8 @@ class MeshNode:
         """Raises TypeError for another field than load, status, http."""
         if not _CHANGEABLE.issuperset(changes):
             raise TypeError(f"cannot change {sorted(set(changes) - _CHANGEABLE)}")
+        if changes.get("status") == "ready" and not self.me.ready_ms:
+            changes["ready_ms"] = self.clock.world_ms()
         self.book.me = msgspec.structs.replace(self.book.me, **changes)
         if set(changes) != {"load"}:
             self.book.tell_changed()

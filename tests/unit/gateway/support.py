@@ -51,6 +51,9 @@ class StubBook:
     def is_dead(self, node: NodeId, generation: int) -> bool:
         return False
 
+    def silent_ms(self, node: NodeId) -> float:
+        return 2_000.0 if node in self.silent else 100.0
+
     def round_trip_ms(self, node: NodeId) -> float:
         return 0.0
 
