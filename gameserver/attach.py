@@ -84,7 +84,8 @@ class Attaching:
         if self._service.stopping.is_set():
             return Busy(unit, RETRY_AFTER_MS)
         owned = self._table.get(unit)
-        if self._presences.get(message.avatar) is None and len(self._presences) >= self._cap:
+        crowded = self._service.draining.is_set() or len(self._presences) >= self._cap
+        if self._presences.get(message.avatar) is None and crowded:
             elsewhere = await self._make_room(unit, message)
             if elsewhere is not None:
                 return elsewhere
@@ -97,8 +98,9 @@ class Attaching:
             return Busy(unit, RETRY_AFTER_MS)
         return await self._attach_here(sender, message, owned)
 
-    async def _make_room(self, unit: str, message: Attach) -> Moved | None:
-        """At the cap: the living owner, else a server with room; None: it comes in here. Raises Refused ``full``."""
+    async def _make_room(self, unit: str, message: Attach) -> Moved | Busy | None:
+        """At the cap, or draining: the living owner, else a server with room; None: it comes in here. Raises Refused
+        ``full``."""
         location = await self.ownership.locate(unit)
         if not location.is_nobody and location.server != self._service.node_id:
             return location.moved(unit)
@@ -114,6 +116,8 @@ class Attaching:
             if roomy:
                 _, server, generation = min(roomy)
                 return Moved(unit, server, generation, 0)
+        if self._service.draining.is_set():
+            return Busy(unit, RETRY_AFTER_MS)
         if message.last_stream == 0:
             raise Refused("full")
         return None  # it was in the world already: at the cap everywhere the one who is asked adopts it

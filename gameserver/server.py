@@ -14,6 +14,7 @@ from gameserver.attach import Attaching
 from gameserver.commands import Commands
 from gameserver.death import DeathWatch, SelfDead, StoreLost
 from gameserver.documents import Documents, sleep_ms
+from gameserver.drain import Draining
 from gameserver.handing import Handing
 from gameserver.interest import REGION_PREFIX, Interests
 from gameserver.invoking import Invoking, Routing
@@ -29,6 +30,7 @@ from gameserver.state import StateSide
 from gameserver.sweep import Sweeper
 from gameserver.transfers import Transfers
 from gameserver.units import Owned, UnitTable
+from runtime.drain import drainable
 from runtime.mesh.api import Mesh, Sender
 from runtime.notes import Notes
 from runtime.service import Service
@@ -125,6 +127,7 @@ class GameServer:
             self.notes,
             self.watch.may_speak,
         )
+        self.draining = Draining(self.service, self.table, self.ownership, self.presences, self.state, self.handing)
         self.receiving = Receiving(
             self.service,
             self.mesh,
@@ -170,6 +173,7 @@ class GameServer:
             self._tell_load,
         ):
             spawn(loop(), loop.__qualname__, loop=True)
+        drainable(self.service, self.mesh, self.notes, self.draining.give_away)
         self.service.on_stop(self.stop)
 
     async def _tell_load(self) -> None:

@@ -178,8 +178,15 @@ class Game:
         self.network.crash(node)
         await asyncio.wait([server.task])
 
-    async def stop(self, node: str) -> None:
+    async def drain(self, node: str) -> None:
         """SIGTERM, and wait for its end."""
+        server = self.servers[node]
+        server.service.drain("test")
+        await server.task
+        del self.servers[node]
+
+    async def stop(self, node: str) -> None:
+        """SIGINT, and wait for its end."""
         server = self.servers.pop(node)
         server.service.stop("test")
         await server.task
