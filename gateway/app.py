@@ -44,7 +44,7 @@ def build_http(gateway: Gateway, own_url: str) -> tuple[QuietServer, ObserveHub]
     """The HTTP server over a gateway; nothing is spawned yet."""
     service, mesh = gateway.service, gateway.mesh
     origins = Origins(mesh.book, service.settings.public_origins, own_url)
-    observers = ObserveHub(mesh, service.clock)
+    observers = ObserveHub(mesh, service.clock, gateway.noted)
     routes = Routes(gateway, observers, world_pages(service.settings.world_seed))
     app: Starlette = build_app(routes, Pages(origins), origins)
     return build_server(gateway, app, origins), observers

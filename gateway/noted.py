@@ -5,6 +5,8 @@ Each gateway numbers what it hears by itself, from 1; who reads on at another ga
 
 import asyncio
 from collections import deque
+from collections.abc import Container
+from itertools import islice
 from typing import NamedTuple
 
 from runtime.mesh.api import Sender
@@ -53,6 +55,11 @@ class NoteRing:
         """The oldest one after ``number`` that is still kept."""
         at = max(0, number - self.forgotten)
         return self._ring[at] if at < len(self._ring) else None
+
+    def newest(self, count: int, without: Container[str] = ()) -> list[Note]:
+        """The last ``count`` that are not of these kinds, in order."""
+        kept = (note for note in reversed(self._ring) if note.kind not in without)
+        return list(islice(kept, count))[::-1]
 
     async def wait(self, number: int) -> None:
         """Until there is one after ``number``, or the ring is closed."""

@@ -212,6 +212,7 @@ MIRROR_REFRESHES_IN_FLIGHT: Final = 16
 KEYS_REFRESH_MS: Final = 1_000  # an unknown signing key is asked for at most this often
 PUBLIC_KEYS: Final = 1_000
 OBSERVE_MS: Final = 500
+OBSERVE_EVENTS: Final = 32  # of the newest notes, in every picture: who comes late or misses pictures sees them too
 OBSERVERS_PER_GATEWAY: Final = 100
 OBSERVER_PICTURES: Final = 1  # waiting for one observer; a newer one replaces it
 HTTP_REQUEST_MS: Final = 5_000  # a request must be whole this long after its first byte

@@ -142,7 +142,7 @@ async def live(**settings: Any) -> AsyncIterator[Live]:
         mesh = with_login(StubMesh(), lambda: service.clock.world_ms() / 1_000)
         gateway = Gateway(service, mesh)
         gateway.serve()
-        observers = ObserveHub(mesh, service.clock)
+        observers = ObserveHub(mesh, service.clock, gateway.noted)
         origins = Origins(mesh.book, service.settings.public_origins, f"http://127.0.0.1:{port}")
         pages = WorldPages(b'{"seed":1}', lambda x, y: bytes([x, y]) * 2_048)
         server = build_server(gateway, build_app(Routes(gateway, observers, pages), Pages(origins), origins), origins)

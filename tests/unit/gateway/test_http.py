@@ -10,13 +10,18 @@ import httpx
 import pytest
 
 import gateway.http
+from gateway.noted import NoteRing
 from gateway.observe import ObserveHub
 from gateway.pages import content_security_policy
-from runtime.mesh.api import DeadlineExceeded, Refused
+from runtime.clock import LoopClock
+from runtime.mesh.api import DeadlineExceeded, Refused, Sender
 from tests.support.aio import run
+from tests.support.virtual import run_virtual
 from tests.unit.gateway.live import Live, live
-from world.limits import HTTP_BODY_BYTES, HTTP_PIPELINED_REQUESTS
-from world.messages import AskObserve, Granted, LoginGuest, LoginRefresh, Logout, Member, Observed, Ok
+from tests.unit.gateway.support import StubMesh
+from world.ids import NodeId
+from world.limits import HTTP_BODY_BYTES, HTTP_PIPELINED_REQUESTS, OBSERVE_EVENTS, OBSERVE_MS
+from world.messages import AskObserve, Granted, LoginGuest, LoginRefresh, Logout, Member, Message, Noted, Observed, Ok
 
 GRANTED = Granted("access", "refresh", 7, "Ana", 900)
 
@@ -205,7 +210,7 @@ def test_observing_asks_only_while_somebody_watches() -> None:
             async with http.stream("GET", "/v1/observe/stream") as stream:
                 assert stream.headers["content-type"].startswith("text/event-stream")
                 async for line in stream.aiter_lines():
-                    assert line.startswith('data: {"servers":[{"server":"gs1"}],"world_ms":')
+                    assert line.startswith('data: {"servers":[{"server":"gs1"}],"nodes":[{"id":"')
                     break
             await asyncio.sleep(0.1)
             assert len(gate.observers) == 0
@@ -214,6 +219,55 @@ def test_observing_asks_only_while_somebody_watches() -> None:
             assert gate.mesh.calls[AskObserve] <= asked + 1
 
     run(play(), uvloop=True)
+
+
+def test_a_picture_tells_of_all_processes_and_of_what_happened() -> None:
+    async def play() -> None:
+        async with live() as gate:
+            gate.mesh.book.silent = {"gs1"}  # does not answer, too
+            for n in range(OBSERVE_EVENTS + 1):
+                gate.gateway.noted.hear(Sender(NodeId("gs2"), 1), Noted("handoff", n, {"unit": f"avatar:{n}"}))
+            gate.gateway.noted.hear(Sender(NodeId("gs2"), 1), Noted("repair", 99, {}))
+            picture = await gate.observers.picture()
+            assert picture["servers"] == []
+            assert picture["gateway"] == "gw1"
+            assert {node["id"]: node["suspected"] for node in picture["nodes"]} == {
+                "gs1": True, "lg1": False, "gw1": False,
+            }  # fmt: skip
+            assert picture["nodes"][0] == {
+                "id": "gs1", "role": "gameserver", "generation": 3, "status": "ready", "suspected": True,
+            }  # fmt: skip
+            assert [event["world_ms"] for event in picture["events"]] == list(range(1, OBSERVE_EVENTS + 1))
+            assert picture["events"][-1]["detail"] == {"unit": f"avatar:{OBSERVE_EVENTS}"}
+
+    run(play(), uvloop=True)
+
+
+def test_pictures_keep_their_pace_though_a_server_does_not_answer() -> None:
+    async def play() -> None:
+        mesh, clock = HangingMesh(), LoopClock(1_000_000.0)
+        hub = ObserveHub(mesh, clock, NoteRing())
+        stream = hub.watch()
+        async with asyncio.TaskGroup() as group:
+            loop = group.create_task(hub.loop())
+            for _ in range(4):
+                await anext(stream)
+            assert clock.monotonic_ms() - mesh.first_ms <= 4 * OBSERVE_MS + 1
+            loop.cancel()
+
+    run_virtual(play())
+
+
+class HangingMesh(StubMesh):
+    """Its calls end with their deadlines."""
+
+    first_ms = 0.0
+
+    async def call(self, node: NodeId, message: Message, *, deadline_ms: float = 0) -> Message:
+        now_ms = asyncio.get_running_loop().time() * 1_000
+        self.first_ms = self.first_ms or now_ms
+        await asyncio.sleep(deadline_ms / 1_000)
+        raise DeadlineExceeded
 
 
 def test_observers_are_bounded_and_slow_ones_get_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
