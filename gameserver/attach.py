@@ -8,9 +8,12 @@ One message serves login, resume, fail-over and locate alike::
     no room here                  Moved to a server with room, at most ATTACH_PASSES times
 
 The answer waits until the attach number is committed. Then the older connection hears ``SessionEnded``.
+
+A logout is an attach that nobody follows: the document's number becomes (a newer session, 0, no gateway), so every
+older session and its resume token are refused from then on, wherever they knock.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 
@@ -33,9 +36,16 @@ from world.limits import (
     RETRY_AFTER_MS,
     SIGHT_M,
 )
-from world.messages import Attach, Attached, Busy, Detach, Message, Moved, SessionEnded
+from world.messages import Attach, Attached, Busy, Detach, EndSession, Message, Moved, Ok, SessionEnded
 from world.terrain import Terrain, spawn_place
 from world.unit import AttachNumber, Unit
+
+LOGGED_OUT = "logged_out"
+ENDED = 0  # the connection number of a session that exists only to end all older ones
+
+
+def _why_refused(held: AttachNumber) -> str:
+    return LOGGED_OUT if held.connection == ENDED else "replaced"
 
 
 class Attaching:
@@ -71,13 +81,18 @@ class Attaching:
 
     # -- attach ------------------------------------------------------------------------------------------------------
     async def attach(self, sender: Sender, message: Attach) -> Message:
-        """Answers Attached, Moved, Busy; raises Refused: replaced, no_such_avatar, full, store_unavailable."""
+        """Answers Attached, Moved, Busy; raises Refused: replaced, logged_out, no_such_avatar, full,
+        store_unavailable."""
+        return await self._answered(message.avatar, self._attach(sender, message))
+
+    async def _answered(self, avatar: int, work: Awaitable[Message]) -> Message:
+        """Raises Refused: no_such_avatar, store_unavailable."""
         try:
-            return await self._attach(sender, message)
+            return await work
         except (StoreGone, NoSuchUnit) as problem:
             raise Refused(problem.code) from problem
         except (Fenced, Contended):
-            return Busy(avatar_unit(message.avatar), RETRY_AFTER_MS)
+            return Busy(avatar_unit(avatar), RETRY_AFTER_MS)
 
     async def _attach(self, sender: Sender, message: Attach) -> Message:
         unit = avatar_unit(message.avatar)
@@ -128,7 +143,7 @@ class Attaching:
         decision = decide(held, asked)
         if decision is Decision.REFUSE:
             await self._table.committed(owned, owned.unit.awaited)
-            raise Refused("replaced")
+            raise Refused(_why_refused(held))
         if decision is Decision.ACCEPT or not held.gateway:
             owned.unit.attach_number = asked
             self._table.touch(owned)
@@ -141,7 +156,7 @@ class Attaching:
         if not owned.serving:
             raise Fenced(owned.key)
         if owned.unit.attach_number != asked or self._presences.get(message.avatar) is not presence:
-            raise Refused("replaced")  # a newer connection came while this one was being written
+            raise Refused(_why_refused(owned.unit.attach_number))  # newer than this one, which was being written
         self._state.attach(message.avatar, sender.node, message.session, message.connection)
         self._wake()
         return self._answer(presence, message)
@@ -214,6 +229,43 @@ class Attaching:
 
     def _stands(self, x: float, y: float) -> bool:
         return bool(self._terrain.walkable(np.array([x]), np.array([y]))[0])
+
+    # -- logout ------------------------------------------------------------------------------------------------------
+    async def end_session(self, _: Sender, message: EndSession) -> Message:
+        """All sessions below this one are over, for ever. Ok once the document says so, and to a repeat; Moved, Busy.
+        Raises Refused: no_such_avatar, store_unavailable."""
+        return await self._answered(message.avatar, self._end_session(message))
+
+    async def _end_session(self, message: EndSession) -> Message:
+        unit = avatar_unit(message.avatar)
+        if self._service.stopping.is_set():
+            return Busy(unit, RETRY_AFTER_MS)
+        owned = self._table.get(unit)
+        taken = owned or await self.ownership.take(unit)
+        if isinstance(taken, Location):
+            return taken.moved(unit)
+        if not taken.serving:
+            return Busy(unit, RETRY_AFTER_MS)
+        if taken.unit.attach_number.session < message.session:
+            taken.unit.attach_number = AttachNumber(message.session, ENDED, "")
+            self._table.touch(taken)
+        await self._table.committed(taken, taken.unit.awaited)
+        if not taken.serving:
+            raise Fenced(unit)  # being handed on, or released: a repeat ends what is left of it
+        presence = self._presences.get(message.avatar)
+        if presence is not None and presence.number.session < message.session:
+            self._log_out(presence)
+        elif owned is None and presence is None and taken.unit.may_sleep:
+            self._service.spawn(self.ownership.release(taken), f"release {unit}")
+        return Ok()
+
+    def _log_out(self, presence: Presence) -> None:
+        """Its player hears why, and the avatar leaves the world."""
+        if presence.attached:
+            number = presence.number
+            ended = SessionEnded(presence.avatar, number.session, number.connection, LOGGED_OUT)
+            self._mesh.send(presence.gateway, ended)
+        self.remove(presence)
 
     # -- going -------------------------------------------------------------------------------------------------------
     def detach(self, sender: Sender, message: Detach) -> None:

@@ -46,6 +46,7 @@ from world.messages import (
     ClientCommand,
     Deliver,
     Detach,
+    EndSession,
     EventsMissed,
     EventsSeen,
     GiveAway,
@@ -149,6 +150,7 @@ class GameServer:
         serve, spawn = self.mesh.serve, self.service.spawn
         serve(Attach, self.attaching.attach)
         serve(Detach, self.attaching.detach)
+        serve(EndSession, self.attaching.end_session)
         serve(MoveBatch, self._moves)
         serve(ClientCommand, self.commands.serve)
         serve(EventsSeen, self.presences.seen)

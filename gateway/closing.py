@@ -23,5 +23,6 @@ VERSION: Final = Closing(4006, "version", "no: load the client anew")
 SESSION_EXPIRED: Final = Closing(4008, "session_expired", "yes: identify anew")
 FULL: Final = Closing(4009, "full", "yes, after backoff")
 HANDSHAKE_TIMEOUT: Final = Closing(4010, "handshake_timeout", "yes")
+LOGGED_OUT: Final = Closing(4011, "logged_out", "no")
 
 ALL: Final = tuple(v for v in list(globals().values()) if isinstance(v, Closing))

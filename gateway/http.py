@@ -114,7 +114,7 @@ class Routes:
         try:
             return await self._gateway.mesh.call_any("login", ask, deadline_ms=HTTP_LOGIN_MS)
         except Refused as refusal:
-            known = refusal.code in ("unauthorized", "store_unavailable", "rate_limited")
+            known = refusal.code in ("unauthorized", "store_unavailable", "session_not_ended", "rate_limited")
             raise Problem(refusal.code if known else "internal", refusal.detail) from refusal
         except MeshError as error:
             raise Problem("login_unavailable", "no login answers", retry_after_s=1) from error

@@ -16,6 +16,7 @@ STATUS = {
     "rate_limited": 429,
     "internal": 500,
     "login_unavailable": 503,
+    "session_not_ended": 503,
     "store_unavailable": 503,
     "too_many_observers": 503,
 }

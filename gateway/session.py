@@ -101,6 +101,7 @@ class Owner(NamedTuple):
 
 
 _NOBODY = Owner("", 0, 0)
+_ENDS = {"replaced": closing.REPLACED, "logged_out": closing.LOGGED_OUT}  # what an owner says of a session, for good
 
 
 class Session:
@@ -284,8 +285,8 @@ class Session:
 
     def _refused(self, code: str) -> Closing | None:
         """The close that a refused attach means; None: try again."""
-        if code == "replaced":
-            return closing.REPLACED
+        if code in _ENDS:
+            return _ENDS[code]
         if code == "no_such_avatar":
             return closing.UNAUTHORIZED
         never_played = self.owner is _NOBODY and self._resume is None
@@ -335,7 +336,7 @@ class Session:
         """The owner says that this attach number is no longer the avatar's."""
         if self.state is State.CLOSED or connection != self.connection:
             return []
-        return self._end(closing.REPLACED if code == "replaced" else closing.SESSION_EXPIRED)
+        return self._end(_ENDS.get(code, closing.SESSION_EXPIRED))
 
     # -- moves -------------------------------------------------------------------------------------------------------
     def _forward(self, rows: list[bytes]) -> Effects:

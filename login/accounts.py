@@ -3,13 +3,16 @@
 ::
 
     account:{id}        {format, avatar, name, kind, created_ms, write}
-    family:{id}         {format, account, revoked, write}          all tokens that descend from one sign-in
+    family:{id}         {format, account, revoked, ended, write}   all tokens that descend from one sign-in
     token:{sha256}      {format, account, family, expires_s, used, write}
                         used: null | {at_s, salt}
 
 A refresh token is used once. Its successor is ``SHA-256(salt, token)``: the store knows the salt and the hash, never
 a token, and still the same successor can be handed out again when the answer was lost. That is granted for
 REFRESH_GRACE_S while the successor is unused; any other second use is theft, and revokes the family.
+
+A logout takes a session number and writes it into the family with the revocation: all sessions below it are over. Who
+repeats a logout is given the same number again, so it ends nothing that began later.
 """
 
 import base64
@@ -20,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from runtime.store.api import Ambiguous, CasMismatch, Exists, NotFound, Store
+from runtime.store.api import Ambiguous, CasMismatch, Exists, NotFound, Store, Temporary
 from world.content import guest_name
 from world.ids import AVATAR_KIND, entity_id
 from world.limits import FORMAT, LOGIN_WRITE_TRIES, REFRESH_GRACE_S, REFRESH_TOKEN_S, TOKEN_BYTES
@@ -45,6 +48,7 @@ class Family(msgspec.Struct, frozen=True):
     account: str
     revoked: bool
     write: str
+    ended: int = 0  # by a logout: the account's sessions below this number are over
     format: int = FORMAT
 
 
@@ -69,6 +73,13 @@ class Signed(NamedTuple):
     avatar: int
     name: str
     refresh_token: str
+
+
+class Ended(NamedTuple):
+    """Whose sessions are over, below which number."""
+
+    avatar: int
+    session: int
 
 
 D = TypeVar("D", bound=msgspec.Struct)
@@ -164,13 +175,29 @@ class Accounts:
             return await self._hand_out(token, held, used)
         raise Unauthorized("the token is in use elsewhere")
 
-    async def logout(self, token: str) -> None:
-        """End the family; a token that is unknown or spent is good enough to end its own. Never raises Unauthorized."""
+    async def session_number(self) -> int:
+        """Higher than any before."""
+        return await self._store.counter("counter:session")
+
+    async def logout(self, token: str) -> Ended | None:
+        """End the family; a spent token is good enough to end its own. The same answer to a repeat; None for a token
+        that nobody knows. Never raises Unauthorized."""
         try:
             held, _cas = await self._documents.get(_key(token), RefreshToken)
+            account, _cas = await self._documents.get(f"account:{held.account}", Account)
         except NotFound:
-            return
-        await self._revoke(held.family)
+            return None
+        return Ended(account.avatar, await self._end(held.family))
+
+    async def _end(self, family: str) -> int:
+        for _try in range(LOGIN_WRITE_TRIES):
+            held, cas = await self._documents.get(f"family:{family}", Family)
+            if held.ended:
+                return held.ended
+            session = await self.session_number()
+            if await self._write_family(family, msgspec.structs.replace(held, revoked=True, ended=session), cas):
+                return session
+        raise Temporary(f"family:{family} is being written")
 
     async def _live_token(self, token: str) -> tuple[RefreshToken, int]:
         try:
@@ -208,14 +235,18 @@ class Accounts:
     async def _revoke(self, family: str) -> None:
         for _try in range(LOGIN_WRITE_TRIES):
             held, cas = await self._documents.get(f"family:{family}", Family)
-            if held.revoked:
+            if held.revoked or await self._write_family(family, msgspec.structs.replace(held, revoked=True), cas):
                 return
-            revoked = msgspec.structs.replace(held, revoked=True, write=self._documents.write_id())
-            try:
-                await self._documents.replace(f"family:{family}", revoked, cas)
-                return
-            except CasMismatch:
-                continue
+        raise Temporary(f"family:{family} is being written")
+
+    async def _write_family(self, key: str, family: Family, cas: int) -> bool:
+        """False where another wrote it meanwhile."""
+        stamped = msgspec.structs.replace(family, write=self._documents.write_id())
+        try:
+            await self._documents.replace(f"family:{key}", stamped, cas)
+        except CasMismatch:
+            return False
+        return True
 
     def _now_s(self) -> int:
         return self._now_ms() // 1_000

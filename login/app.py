@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import Counter
 
 from login.accounts import Accounts, RandomBytes, Signed, Unauthorized
+from login.ending import end_session
 from login.placing import Placer
 from login.tokens import PublicKeyRing, Signer, load_or_make_key
 from runtime import tokens
@@ -44,7 +45,6 @@ class Login:
         self, service: Service, mesh: Mesh, store: Store, private: Ed25519PrivateKey, random_bytes: RandomBytes
     ) -> None:
         self._clock = service.clock
-        self._store = store
         self._mesh = mesh
         self._signer = Signer(private)
         self._accounts = Accounts(store, service.clock.world_ms, random_bytes)
@@ -65,7 +65,7 @@ class Login:
         self._serve(SigningKeys, self._signing_keys)
 
     def _serve(self, kind: type[M], handler: Callable[[M], Awaitable[Message]]) -> None:
-        """Refusals as problem codes: unauthorized, store_unavailable."""
+        """Refusals as problem codes: unauthorized, store_unavailable, session_not_ended."""
 
         async def answer(_sender: Sender, message: M) -> Message:
             self._running += 1
@@ -78,6 +78,9 @@ class Login:
             except StoreError as error:
                 self._count(kind, error.code)
                 raise Refused("store_unavailable", error.code) from error
+            except Refused as error:
+                self._count(kind, error.code)
+                raise
             finally:
                 self._running -= 1
                 if not self._running:
@@ -105,7 +108,11 @@ class Login:
         return self._granted(await self._accounts.refresh(message.refresh_token))
 
     async def _logout(self, message: Logout) -> Ok:
-        await self._accounts.logout(message.refresh_token)
+        """Nothing of this sign-in is valid any more, and its live session is over. Whatever comes between, a repeat
+        goes on from what is in the store."""
+        ended = await self._accounts.logout(message.refresh_token)
+        if ended is not None:
+            await end_session(self._mesh, self._clock, ended.avatar, ended.session)
         return Ok()
 
     async def _open_session(self, message: OpenSession) -> SessionOpened:
@@ -113,7 +120,7 @@ class Login:
         account = await self._accounts.account(message.account)
         if account.avatar != message.avatar:
             raise Unauthorized("another account's avatar")
-        session = await self._store.counter("counter:session")
+        session = await self._accounts.session_number()
         claims = self._claims(tokens.RESUME, message.account, account.avatar, account.name, RESUME_TOKEN_S, session)
         server = await self._placer.server_for(account.avatar)
         return SessionOpened(session, self._signer.sign(claims), server)

@@ -246,6 +246,7 @@ RESUME_TOKEN_S: Final = 24 * 3600
 REFRESH_GRACE_S: Final = 300  # a used refresh token answers again (lost answer) while its successor is unused
 TOKEN_LEEWAY_S: Final = 30
 LOGIN_WRITE_TRIES: Final = 5
+END_SESSION_MS: Final = 1_500  # a logout waits this long for the avatar's owner; below a login's share of HTTP_LOGIN_MS
 TOKEN_BYTES: Final = 32  # of chance in a refresh token
 PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent placements
 PLACEMENTS_REMEMBERED: Final = 1_000  # own placements a placer counts; the oldest forgotten first

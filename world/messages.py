@@ -198,7 +198,7 @@ class EndSession(Message, frozen=True, tag=38):
 # -- sessions (gateway <-> game server) ------------------------------------------------------------------------------
 class Attach(Message, frozen=True, tag=40):
     """Login, resume, fail-over and locate alike. Attach number = (session, connection). Answer: Attached | Moved |
-    Busy; Problem codes: replaced (a newer session or connection holds the avatar), no_such_avatar, full,
+    Busy; Problem codes: replaced (a newer session or connection holds the avatar), logged_out, no_such_avatar, full,
     store_unavailable."""
 
     avatar: U53

@@ -1,0 +1,137 @@
+"""Sessions through real gateways, logins and game servers: they outlive each process, and end when they are ended."""
+
+import asyncio
+import random
+
+import pytest
+
+from cluster.bots.client import ClientError
+from runtime.mesh.api import Refused
+from runtime.store.memory import Faults
+from tests.support.virtual import run_virtual
+from tests.support.whole import PlayerClient, Whole
+from world.ids import avatar_unit
+from world.limits import HTTP_LOGIN_MS, RESUME_TOKEN_S, TOKEN_LEEWAY_S
+from world.messages import Logout, Ok
+
+
+def attach_number(world: Whole, player: PlayerClient) -> list[object]:
+    return list(world.document(avatar_unit(player.avatar))["data"]["attach"])
+
+
+async def resume_is_refused(player: PlayerClient, code: int) -> None:
+    with pytest.raises(ClientError, match=f"closed_{code}"):
+        await player.connect(resume=True)
+
+
+# -- logout ------------------------------------------------------------------------------------------------------------
+def test_logout_ends_the_live_session_and_its_resume_token() -> None:
+    async def play() -> None:
+        async with Whole(2, logins=2) as world:
+            player = await world.newcomer()
+            unit = avatar_unit(player.avatar)
+            owner = world.owner(unit)
+            assert await world.ask_login(Logout(player.refresh_token)) == Ok()
+            number = attach_number(world, player)
+            assert number[1:] == [0, ""]
+            assert int(str(number[0])) > player.session
+            await player.until(lambda: player.codes == [4011])
+            assert not player.may_reconnect
+            await player.until(lambda: world.owner(unit) == "", what="saved and released")
+            assert world.servers[owner].game.presences.get(player.avatar) is None
+            await resume_is_refused(player, 4011)
+            with pytest.raises(ClientError, match="unauthorized"):
+                await player.refresh()
+            assert world.failures == []
+
+    run_virtual(play())
+
+
+def test_a_repeated_logout_ends_nothing_that_began_later() -> None:
+    async def play() -> None:
+        async with Whole(1) as world:
+            player = await world.newcomer()
+            token = player.refresh_token
+            await world.ask_login(Logout(token))
+            await player.until(lambda: player.lost.is_set())
+            await player.connect(resume=False)  # by the access token, which cannot be called back
+            later = player.session
+            assert await world.ask_login(Logout(token)) == Ok()
+            assert (await player.command("inventory")).ok
+            assert attach_number(world, player)[0] == later
+
+    run_virtual(play())
+
+
+def test_logout_of_an_avatar_that_nobody_owns_or_whose_gateway_is_gone() -> None:
+    async def play() -> None:
+        async with Whole(2) as world:
+            left, stranded = await world.newcomer(), await world.newcomer("gw3")
+            left.leave()
+            await left.until(lambda: world.owner(avatar_unit(left.avatar)) == "")
+            await world.end("gw3")
+            stranded.gateways = ["sim://gw3"]
+            for player in (left, stranded):
+                assert await world.ask_login(Logout(player.refresh_token)) == Ok()
+                assert attach_number(world, player)[1:] == [0, ""]
+                await player.until(lambda player=player: world.owner(avatar_unit(player.avatar)) == "")  # type: ignore[misc]
+                player.gateways = ["sim://gw2"]
+                await resume_is_refused(player, 4011)
+
+    run_virtual(play())
+
+
+def test_logout_without_the_store_says_so_and_a_repeat_finishes_it() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        async with Whole(1, store_faults=Faults(random.Random(1))) as world:
+            assert world.store.faults is not None
+            player = await world.newcomer()
+            world.store.faults.unavailable.append((loop.time(), loop.time() + 8))
+            with pytest.raises(Refused, match="store_unavailable"):
+                await world.ask_login(Logout(player.refresh_token))
+            assert player.codes == []
+            await asyncio.sleep(8)
+            assert await world.ask_login(Logout(player.refresh_token)) == Ok()
+            await player.until(lambda: player.codes == [4011])
+            await resume_is_refused(player, 4011)
+
+    run_virtual(play())
+
+
+def test_a_login_that_dies_between_revoking_and_ending_is_finished_by_the_other() -> None:
+    async def play() -> None:
+        async with Whole(1, logins=2) as world:
+            player = await world.newcomer()
+            world.network.partition("lg1", "gs1")
+            world.network.partition("lg2", "gs1")
+            with pytest.raises(Refused, match="session_not_ended"):
+                await world.ask_login(Logout(player.refresh_token), HTTP_LOGIN_MS)
+            revoked = [d for d in world.documents("family").values() if d["revoked"]]
+            assert [d["ended"] > player.session for d in revoked] == [True]
+            assert player.codes == []
+            await world.end("lg1")
+            world.network.heal()
+            assert await world.ask_login(Logout(player.refresh_token), 2 * HTTP_LOGIN_MS) == Ok()
+            await player.until(lambda: player.codes == [4011])
+            assert attach_number(world, player)[0] == revoked[0]["ended"]
+
+    run_virtual(play())
+
+
+def test_resume_tokens_expire() -> None:
+    async def play() -> None:
+        async with Whole(1) as world:
+            player = await world.newcomer()
+            session = player.session
+            world.pass_days(RESUME_TOKEN_S - TOKEN_LEEWAY_S)
+            player.drop()
+            await player.until(lambda: player.attaches == 2)
+            assert player.session == session
+            world.pass_days(2 * TOKEN_LEEWAY_S + 1)
+            player.drop()
+            await player.until(lambda: player.attaches == 3, what="it has identified anew")
+            assert player.codes == [1006, 1006, 4008, 4001]
+            assert player.session > session
+
+    run_virtual(play())
