@@ -21,8 +21,8 @@ async def start(service: Service) -> None:
 async def begin(service: Service, mesh: Mesh, store: Store) -> GameServer:
     """Agree on the world, claim a generation (both wait for the store), build, run. Simulations hand in their own mesh
     and store. Raises StartRefused."""
-    await agree(store, service.settings.world_seed)
-    documents = Documents(service, store)
+    agreed = await agree(store, service.settings.world_seed)
+    documents = Documents(service, store, agreed)
     claim = await claim_generation(documents, service.node_id, at_least=mesh.me.generation)
     mesh.rise(claim.generation)
     server = build(service, mesh, documents, claim)

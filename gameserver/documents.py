@@ -28,6 +28,7 @@ from runtime.store.api import (
     Temporary,
     Unavailable,
 )
+from runtime.store.format import AgreedFormat
 from world.limits import STORE_MANY_KEYS, STORE_RETRY_CAP_MS, STORE_RETRY_MS
 
 NOT_THERE: Final = 0
@@ -62,18 +63,29 @@ def write_id_of(value: bytes) -> str:
 
 
 class Documents:
-    """Also knows since when the store has not answered, which tells a lost store from a lost server."""
+    """Also knows since when the store has not answered, which tells a lost store from a lost server, and in which
+    format documents are written."""
 
-    def __init__(self, service: Service, store: Store) -> None:
+    def __init__(self, service: Service, store: Store, agreed: AgreedFormat | None = None) -> None:
         self._clock = service.clock
         self._log = service.log
         self._rng: random.Random = service.rng
         self._store = store
+        self._agreed = agreed or AgreedFormat()
         self._origin: str = service.node_id
         self._writes = 0
         self._failing_since_ms: float | None = None
         self.ambiguous = 0  # writes whose answer left their fate open
         self.retries = 0
+
+    @property
+    def format(self) -> int:
+        """What unit documents are written in now."""
+        return self._agreed.number
+
+    async def follow_format(self) -> None:
+        """For ever. Raises OutOfFormat."""
+        await self._agreed.follow(self._store)
 
     def begin_generation(self, generation: int) -> None:
         """Write ids from now on are of this generation."""

@@ -219,7 +219,7 @@ class Handing:
         for presence in self._present(owned):
             self._attaching.settle(presence)
             avatar = self._carried(presence, giving.frozen_ms)
-        document = owned.unit.handed(self._service.node_id, self._mesh.me.generation)
+        document = owned.unit.handed(self._service.node_id, self._mesh.me.generation, self._documents.format)
         return HandOff(owned.key, owned.unit.epoch, owned.unit.cas, document, avatar)
 
     def _carried(self, presence: Presence, frozen_ms: int) -> HandedAvatar:

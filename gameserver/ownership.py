@@ -229,7 +229,7 @@ class Ownership:
             claimed.take()
         write_id = self._documents.new_write_id()
         version = claimed.begin_write()
-        value = claimed.document(self._watch.node, self._watch.generation, write_id)
+        value = claimed.document(self._watch.node, self._watch.generation, write_id, self._documents.format)
         cas = await self._documents.write(
             unit, value, NOT_THERE if found is None else found.cas, write_id, give_up_ms=STORE_GIVE_UP_MS
         )

@@ -189,7 +189,7 @@ class Receiving:
         unit, write_id = offer.unit, self._documents.new_write_id()
         unit.take()
         version = unit.begin_write()
-        value = unit.document(self._service.node_id, self._mesh.me.generation, write_id)
+        value = unit.document(self._service.node_id, self._mesh.me.generation, write_id, self._documents.format)
         try:
             cas = await self._documents.write(
                 unit.key, value, offer.message.cas, write_id, give_up_ms=HANDOFF_COMMIT_MS

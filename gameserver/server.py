@@ -164,6 +164,7 @@ class GameServer:
         serve(Reaped, self.watch.reaped)
         for loop in (
             self.watch.watch,
+            self.documents.follow_format,
             self.lists.keep_clean,
             self.table.write_behind,
             self.motion.keep,

@@ -164,7 +164,11 @@ class Sweeper:
         claimed.begin_write()
         try:
             await self._documents.write(
-                unit, claimed.document("", 0, write_id), found.cas, write_id, give_up_ms=STORE_GIVE_UP_MS
+                unit,
+                claimed.document("", 0, write_id, self._documents.format),
+                found.cas,
+                write_id,
+                give_up_ms=STORE_GIVE_UP_MS,
             )
         except Overtaken:
             return

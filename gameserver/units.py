@@ -182,7 +182,7 @@ class UnitTable:
         unit = owned.unit
         write_id = self._documents.new_write_id()
         version = unit.begin_write()
-        value = unit.document(self._service.node_id, self._generation, write_id)
+        value = unit.document(self._service.node_id, self._generation, write_id, self._documents.format)
         cas = await self._documents.write(owned.key, value, unit.cas, write_id)
         self.writes += 1
         changes = unit.landed(version, cas)
@@ -218,7 +218,7 @@ class UnitTable:
         write_id = self._documents.new_write_id()
         owned.writing = True
         version = owned.unit.begin_write()
-        value = owned.unit.document(self._service.node_id, self._generation, write_id)
+        value = owned.unit.document(self._service.node_id, self._generation, write_id, self._documents.format)
         try:
             cas = await self._documents.write(owned.key, value, owned.unit.cas, write_id)
         finally:
@@ -256,7 +256,7 @@ class UnitTable:
         write_id = self._documents.new_write_id()
         owned.writing = True  # nothing else writes it while this is in flight
         version = owned.unit.begin_write()
-        value = owned.unit.document("", 0, write_id)
+        value = owned.unit.document("", 0, write_id, self._documents.format)
         try:
             cas = await self._documents.write(owned.key, value, owned.unit.cas, write_id, give_up_ms=give_up_ms)
         except Unavailable:

@@ -24,9 +24,11 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from runtime.store.api import Ambiguous, CasMismatch, Exists, NotFound, Store, Temporary
+from runtime.store.format import AgreedFormat
 from world.content import guest_name
 from world.ids import AVATAR_KIND, entity_id
 from world.limits import FORMAT, LOGIN_WRITE_TRIES, REFRESH_GRACE_S, REFRESH_TOKEN_S, TOKEN_BYTES
+from world.upgrades import FORMATS, BadDocument
 
 RandomBytes = Callable[[int], bytes]
 
@@ -86,10 +88,12 @@ D = TypeVar("D", bound=msgspec.Struct)
 
 
 class Documents:
-    """Typed documents of one store; writes are settled when ambiguous. Raises StoreError where that fails."""
+    """Typed documents of one store; writes are settled when ambiguous. Raises StoreError where that fails, BadDocument
+    for what is damaged or of a newer format."""
 
-    def __init__(self, store: Store, random_bytes: RandomBytes) -> None:
+    def __init__(self, store: Store, random_bytes: RandomBytes, agreed: AgreedFormat) -> None:
         self._store = store
+        self._agreed = agreed
         self._random = random_bytes
 
     def write_id(self) -> str:
@@ -98,7 +102,7 @@ class Documents:
     async def get(self, key: str, kind: type[D]) -> tuple[D, int]:
         """The document and its CAS token. Raises NotFound."""
         document = await self._store.get(key)
-        return msgspec.json.decode(document.value, type=kind), document.cas
+        return _decode(FORMATS.read(_kind_of(key), document.value), kind), document.cas
 
     async def insert(self, key: str, document: Any) -> None:
         """Raises Exists."""
@@ -111,7 +115,7 @@ class Documents:
     async def _settled(self, key: str, document: Any, write: Callable[[bytes], Awaitable[int]]) -> None:
         """Write; where the outcome is unknown, read back: our write id there means that it landed. If not, the same
         content is tried again (the CAS token, or the absence, still guards it)."""
-        body = msgspec.json.encode(document)
+        body = FORMATS.write(_kind_of(key), msgspec.json.encode(document), self._agreed.number)
         for _try in range(LOGIN_WRITE_TRIES - 1):
             try:
                 await write(body)
@@ -134,9 +138,15 @@ class Documents:
 class Accounts:
     """All methods may raise StoreError; none leaves anything half done that a retry would not finish."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int], random_bytes: RandomBytes) -> None:
+    def __init__(
+        self,
+        store: Store,
+        now_ms: Callable[[], int],
+        random_bytes: RandomBytes,
+        agreed: AgreedFormat | None = None,
+    ) -> None:
         self._store = store
-        self._documents = Documents(store, random_bytes)
+        self._documents = Documents(store, random_bytes, agreed or AgreedFormat())
         self._now_ms = now_ms
         self._random = random_bytes
 
@@ -254,6 +264,18 @@ class Accounts:
 
 def _text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _kind_of(key: str) -> str:
+    """account, family or token: the kind in ``world.upgrades``."""
+    return key.partition(":")[0]
+
+
+def _decode(value: bytes, kind: type[D]) -> D:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadDocument(str(error)) from error
 
 
 def _key(token: str) -> str:

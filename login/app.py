@@ -20,7 +20,7 @@ from runtime.notes import Notes
 from runtime.service import Service
 from runtime.store.api import Store, StoreError
 from runtime.store.client import StoreClient
-from runtime.store.format import agree
+from runtime.store.format import AgreedFormat, agree
 from world.limits import ACCESS_TOKEN_S, DRAIN_SETTLE_MS, RESUME_TOKEN_S
 from world.messages import (
     Granted,
@@ -42,12 +42,18 @@ class Login:
     """Answers gateways. Every answer rests on the store; a login that dies takes nothing with it."""
 
     def __init__(
-        self, service: Service, mesh: Mesh, store: Store, private: Ed25519PrivateKey, random_bytes: RandomBytes
+        self,
+        service: Service,
+        mesh: Mesh,
+        store: Store,
+        private: Ed25519PrivateKey,
+        random_bytes: RandomBytes,
+        agreed: AgreedFormat,
     ) -> None:
         self._clock = service.clock
         self._mesh = mesh
         self._signer = Signer(private)
-        self._accounts = Accounts(store, service.clock.world_ms, random_bytes)
+        self._accounts = Accounts(store, service.clock.world_ms, random_bytes, agreed)
         self._placer = Placer(store, mesh.book, service.settings, service.clock)
         self.keys = PublicKeyRing(store, self._signer, service.node_id)
         self._running = 0  # requests being answered
@@ -151,9 +157,10 @@ def build(
     *,
     private: Ed25519PrivateKey | None = None,
     random_bytes: RandomBytes = secrets.token_bytes,
+    agreed: AgreedFormat | None = None,
 ) -> Login:
     """The login over any mesh and store; the simulation hands in a key and its own source of bytes."""
-    login = Login(service, mesh, store, private or Ed25519PrivateKey.generate(), random_bytes)
+    login = Login(service, mesh, store, private or Ed25519PrivateKey.generate(), random_bytes, agreed or AgreedFormat())
     login.serve()
     return login
 
@@ -169,8 +176,9 @@ async def start(service: Service) -> None:
         subscribes_state=False,
     )
     store = StoreClient(mesh)
-    await agree(store, service.settings.world_seed)
-    login = build(service, mesh, store, private=private)
+    agreed = await agree(store, service.settings.world_seed)
+    login = build(service, mesh, store, private=private, agreed=agreed)
+    service.spawn(agreed.follow(store), "format", loop=True)
     drainable(service, mesh, Notes(mesh, service.clock), login.drain)
     mesh.update_me(status="ready")
     service.ready(command=mesh.me.command)

@@ -307,4 +307,5 @@ PROTOCOL_MAX: Final = 1
 MESH_PROTOCOL_MIN: Final = 1  # between servers; who has none in common with a member is refused
 MESH_PROTOCOL_MAX: Final = 1
 FORMAT_MIN: Final = 1  # of documents: the oldest this version writes and reads
-FORMAT: Final = 1  # and the newest
+FORMAT: Final = 1  # and the newest; a step in world.upgrades for each between them
+FORMAT_LOOK_MS: Final = 2_000  # how often a process looks whether the cluster has gone on to a newer one

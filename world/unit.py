@@ -127,7 +127,7 @@ class Unit:
 
     @staticmethod
     def load(key: str, value: bytes, cas: int, seed: int) -> "Unit":
-        """From a document, at the epoch it has (see ``take``). Raises BadDocument."""
+        """From a document of any format, at the epoch it has (see ``take``). Raises BadDocument."""
         document = UnitDocument.parse(value)
         stored = document.data.entities
         unit = Unit(key, seed, _entities_of(key, seed, stored))
@@ -341,17 +341,19 @@ class Unit:
         self._touched = set()
         return version
 
-    def document(self, owner: str, generation: int, write_id: str) -> bytes:
-        """The write in flight as a document; the same content however often asked. ``owner`` "": released."""
+    def document(self, owner: str, generation: int, write_id: str, at: int = FORMAT) -> bytes:
+        """The write in flight as a document of format ``at``; the same content however often asked. ``owner`` "":
+        released."""
         assert self._write is not None, "begin_write first"
-        head = Head(FORMAT, owner, generation, self.epoch, self._write.version, write_id)
+        head = Head(at, owner, generation, self.epoch, self._write.version, write_id)
         return compose(head, self._write.body)
 
-    def handed(self, owner: str, generation: int) -> bytes:
-        """The committed unit as a document, with the results that are kept in memory only: what a hand-off sends."""
+    def handed(self, owner: str, generation: int, at: int = FORMAT) -> bytes:
+        """The committed unit as a document of format ``at``, with the results that are kept in memory only: what a
+        hand-off sends."""
         assert self._write is None, f"{self.key} has a write in flight"
         assert self.dirty is None, f"{self.key} has changes to write"
-        return compose(Head(FORMAT, owner, generation, self.epoch, self.committed, ""), self._freeze())
+        return compose(Head(at, owner, generation, self.epoch, self.committed, ""), self._freeze())
 
     def landed(self, version: int, cas: int) -> list[Property]:
         """The write is committed under the store's token ``cas``: the public properties it changed."""

@@ -1,4 +1,5 @@
-"""The layout of a unit's document; ``world.unit`` draws it. Unknown fields of newer versions are ignored."""
+"""The layout of a unit's document; ``world.unit`` draws it. Unknown fields are ignored; older formats are brought up to
+FORMAT when they are read (``world.upgrades``)."""
 
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
@@ -9,20 +10,19 @@ from world.entity import Stock
 from world.messages import Json
 from world.results import Origin
 from world.transfer import Entry
+from world.upgrades import FORMATS
+from world.upgrades import BadDocument as BadDocument
 
 EMPTY = msgspec.Raw(b"{}")
+UNIT = "unit"  # the kind of these documents in ``world.upgrades``
 Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 
 
 DocumentT = TypeVar("DocumentT", bound=msgspec.Struct)
 
 
-class BadDocument(ValueError):
-    """Bytes that are no unit document: a damaged store, or a newer format."""
-
-
 class Head(msgspec.Struct, frozen=True):
-    """Who owns the unit and which write this is. ``owner`` "": nobody."""
+    """Who owns the unit and which write this is, alike in all formats. ``owner`` "": nobody."""
 
     format: int
     owner: str
@@ -70,7 +70,7 @@ class UnitDocument(_Body):
     @staticmethod
     def parse(value: bytes) -> "UnitDocument":
         """Raises BadDocument."""
-        document = _parse(value, UnitDocument)
+        document = _parse(FORMATS.read(UNIT, value), UnitDocument)
         if not all(i.isdecimal() for i in document.data.entities):
             raise BadDocument("an entity id is no number")
         return document
@@ -96,5 +96,6 @@ def freeze(
 
 
 def compose(head: Head, body: bytes) -> bytes:
-    """Two JSON objects joined into one."""
-    return msgspec.json.encode(head)[:-1] + b"," + body[1:]
+    """Two JSON objects joined into one, in the format that the head names."""
+    newest = msgspec.structs.replace(head, format=FORMATS.newest)
+    return FORMATS.write(UNIT, msgspec.json.encode(newest)[:-1] + b"," + body[1:], head.format)

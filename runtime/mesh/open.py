@@ -6,7 +6,7 @@ from runtime.mesh.node import MeshNode
 from runtime.mesh.zmq_transport import ZmqTransport
 from runtime.service import Service, StartRefused
 from world.ids import NodeId
-from world.limits import MESH_PROTOCOL_MAX, MESH_PROTOCOL_MIN
+from world.limits import FORMAT, MESH_PROTOCOL_MAX, MESH_PROTOCOL_MIN
 from world.messages import Member
 
 FIRST_ROLES = frozenset({"broker", "store"})  # these may well be the first of their cluster
@@ -59,6 +59,7 @@ async def open_mesh(
             http=http,
             protocol_min=MESH_PROTOCOL_MIN,
             protocol_max=MESH_PROTOCOL_MAX,
+            format_max=FORMAT,
             load=dict(load or {}),
         ),
         clock=service.clock,

@@ -4,8 +4,9 @@
 
     cluster:format      {format, world_seed}
 
-The first to look inserts it. ``format`` is what everyone writes; the end of a deploy raises it by compare-and-swap.
-``world_seed`` never changes: documents hold only what differs from what the seed gives.
+The first to look inserts it. ``format`` is what everyone writes (``world.upgrades``); the end of a deploy raises it by
+compare-and-swap, and all who write documents follow within FORMAT_LOOK_MS. Who has not yet writes an older format,
+which all read. ``world_seed`` never changes: documents hold only what differs from what the seed gives.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from contextlib import suppress
 import msgspec
 
 from runtime.service import StartRefused
-from runtime.store.api import Document, Exists, NotFound, Store, StoreError
-from world.limits import FORMAT, FORMAT_MIN, STORE_RETRY_CAP_MS, STORE_RETRY_MS
+from runtime.store.api import Ambiguous, CasMismatch, Document, Exists, NotFound, Store, StoreError
+from world.limits import FORMAT, FORMAT_LOOK_MS, FORMAT_MIN, STORE_RETRY_CAP_MS, STORE_RETRY_MS
+from world.message_values import Json
 
 KEY = "cluster:format"
 
@@ -25,9 +27,34 @@ class ClusterFormat(msgspec.Struct, frozen=True):
     world_seed: int
 
 
-async def agree(store: Store, world_seed: int) -> None:
-    """Return once the world is known to be of this seed and of a format that this release speaks; waits for the store
-    as long as it takes. Raises StartRefused."""
+class OutOfFormat(RuntimeError):
+    """The cluster has gone on to a format that this release does not write: the process ends."""
+
+
+class AgreedFormat:
+    """The format of documents that this process writes; it only rises."""
+
+    def __init__(self, number: int = FORMAT) -> None:
+        self.number = number
+
+    async def follow(self, store: Store) -> None:
+        """For ever: look every FORMAT_LOOK_MS. Raises OutOfFormat."""
+        while True:
+            await asyncio.sleep(FORMAT_LOOK_MS / 1_000)
+            with suppress(StoreError):
+                await self.look(store)
+
+    async def look(self, store: Store) -> None:
+        """Raises OutOfFormat, StoreError."""
+        found = _parse((await store.get(KEY)).value).format
+        if found > FORMAT:
+            raise OutOfFormat(f"documents have format {found} by now, and this release writes {FORMAT_MIN} to {FORMAT}")
+        self.number = max(self.number, found)
+
+
+async def agree(store: Store, world_seed: int) -> AgreedFormat:
+    """What the world writes, once it is known to be of this seed and of a format that this release speaks; waits for
+    the store as long as it takes. Raises StartRefused."""
     mine = msgspec.json.encode(ClusterFormat(FORMAT, world_seed))
     pause_ms = STORE_RETRY_MS
     while True:
@@ -37,8 +64,7 @@ async def agree(store: Store, world_seed: int) -> None:
             await asyncio.sleep(pause_ms / 1_000)
             pause_ms = min(pause_ms * 2, STORE_RETRY_CAP_MS)
             continue
-        _compare(found, world_seed)
-        return
+        return AgreedFormat(_compared(found, world_seed))
 
 
 async def _first(store: Store, mine: bytes) -> Document:
@@ -51,9 +77,28 @@ async def _first(store: Store, mine: bytes) -> Document:
         return await store.get(KEY)
 
 
-def _compare(found: Document, world_seed: int) -> None:
+async def raise_to(store: Store, number: int) -> tuple[int, int]:
+    """(format before, format now): never lowered, whoever else raises it meanwhile. For who writes no documents
+    himself, and may not know what the number means. Raises StoreError."""
+    before = 0
+    while True:
+        found = await store.get(KEY)
+        now = _parse(found.value).format
+        before = before or now
+        if now >= number:
+            return before, now
+        document = msgspec.json.decode(found.value, type=Json) | {"format": number}
+        with suppress(CasMismatch, Ambiguous):  # the next look says which it was
+            await store.replace(KEY, msgspec.json.encode(document), found.cas)
+
+
+def _parse(value: bytes) -> ClusterFormat:
+    return msgspec.json.decode(value, type=ClusterFormat)
+
+
+def _compared(found: Document, world_seed: int) -> int:
     try:
-        world = msgspec.json.decode(found.value, type=ClusterFormat)
+        world = _parse(found.value)
     except (msgspec.DecodeError, RecursionError) as error:
         raise StartRefused(f"The store's document {KEY} cannot be read: {error}.") from error
     if not FORMAT_MIN <= world.format <= FORMAT:
@@ -66,3 +111,4 @@ def _compare(found: Document, world_seed: int) -> None:
             f"--world-seed {world_seed}: this world was made with --world-seed {world.world_seed}; "
             "start it with that seed, or another world with another --data folder."
         )
+    return world.format

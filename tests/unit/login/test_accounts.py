@@ -7,10 +7,13 @@ import pytest
 
 from login.accounts import Accounts, RefreshToken, Unauthorized
 from runtime.store.api import StoreError
+from runtime.store.format import AgreedFormat
 from runtime.store.memory import Faults, MemoryStore
 from tests.support.aio import run
 from world.ids import AVATAR_KIND, kind_of
 from world.limits import REFRESH_GRACE_S, REFRESH_TOKEN_S
+from world.message_values import Json
+from world.upgrades import FORMATS, STEPS, BadDocument, Formats, Step
 
 NOW_MS = 1_700_000_000_000
 
@@ -154,5 +157,42 @@ def test_ambiguous_writes_and_retries_never_lose_a_guest(seed: int) -> None:
                 except StoreError:
                     continue
             held = again
+
+    run(play())
+
+
+def test_accounts_are_read_in_any_format_and_written_in_the_agreed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the middle of a deploy to a release that calls an account's name ``name`` and no longer ``called``."""
+
+    def up(document: Json) -> Json:
+        return {"name" if k == "called" else k: v for k, v in document.items()}
+
+    def down(document: Json) -> Json:
+        return {"called" if k == "name" else k: v for k, v in document.items()}
+
+    old = FORMATS.newest
+    formats = Formats({**STEPS, old: {"account": Step(up, down)}}, FORMATS.oldest, old + 1)
+    monkeypatch.setattr("login.accounts.FORMATS", formats)
+
+    async def play() -> None:
+        desk, agreed = Desk(), AgreedFormat(old)
+        accounts = Accounts(desk.store, lambda: desk.now_ms, desk.rng.randbytes, agreed)
+
+        async def stored(kind: str, key: str) -> Json:
+            found: Json = msgspec.json.decode((await desk.store.get(f"{kind}:{key}")).value)
+            return found
+
+        first = await accounts.guest()
+        assert (await stored("account", first.account))["called"] == first.name
+        assert (await accounts.account(first.account)).name == first.name
+        agreed.number = old + 1
+        second = await accounts.guest()
+        found = await stored("account", second.account)
+        assert found["name"] == second.name
+        assert (await accounts.refresh(first.refresh_token)).name == first.name, "written before, read since"
+        key = f"account:{first.account}"
+        desk.store.table.put(key, msgspec.json.encode(found | {"format": old + 2}))
+        with pytest.raises(BadDocument, match="written by a newer release"):
+            await accounts.account(first.account)
 
     run(play())
