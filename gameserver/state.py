@@ -364,7 +364,7 @@ class StateSide:
         for number, mine in by_gateway.items():
             columns = (c.entity, c.session, c.epoch, c.at_x, c.at_y)
             views = [(*row, SIGHT_M) for row in zip(*(column[mine].tolist() for column in columns), strict=True)]
-            if self._mesh.send(self._gateways[number], Views(views)):
+            if self._mesh.send(self._gateways[number], Views(views, c.connection[mine].tolist())):
                 c.view_x[mine], c.view_y[mine], c.view_own[mine] = c.at_x[mine], c.at_y[mine], own_ms
 
     def _watched_from(self) -> dict[int, int]:

@@ -27,7 +27,17 @@ from world.limits import (
     MIRROR_REFRESHES_IN_FLIGHT,
     SESSION_SWEEP_MS,
 )
-from world.messages import AskSnapshot, CellSnapshot, Events, MoveAnswers, MoveBatch, Noted, SessionEnded, Views
+from world.messages import (
+    AskSnapshot,
+    CellSnapshot,
+    Detach,
+    Events,
+    MoveAnswers,
+    MoveBatch,
+    Noted,
+    SessionEnded,
+    Views,
+)
 
 
 class Gateway:
@@ -149,11 +159,15 @@ class Gateway:
         if client is not None:
             client.run(client.session.owner_events(message))
 
-    def _views(self, _sender: Sender, message: Views) -> None:
-        for avatar, session, epoch, x, y, radius in message.rows:
+    def _views(self, sender: Sender, message: Views) -> None:
+        """A view for a client that is not here any more is answered by its close, which was lost or went astray."""
+        connections = message.connections or [0] * len(message.rows)  # a server of an older release does not say
+        for (avatar, session, epoch, x, y, radius), connection in zip(message.rows, connections, strict=False):
             client = self._sessions.get((avatar, session))
             if client is not None:
                 client.run(client.session.view(epoch, x, y, radius))
+            elif connection:
+                self.mesh.send(sender.node, Detach(avatar, session, connection))
 
     def _move_answers(self, sender: Sender, message: MoveAnswers) -> None:
         for avatar, session, connection, code, server, _generation, epoch in message.rows:

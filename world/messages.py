@@ -1,8 +1,7 @@
 """The command plane's messages: one table of tags, typed, bounded, encoded as msgpack by msgspec.
 
-Unknown fields are ignored and new fields are appended with defaults (mixed versions); numbers are bounded.
-"Newer" always means (epoch, version), never time. ``Key`` is an operation key made at the origin; it travels
-unchanged through every hop and retry.
+Unknown fields are ignored, new fields appended with defaults (mixed versions); numbers are bounded. "Newer" always
+means (epoch, version), never time. A ``Key`` is made at the origin and stays the same through every hop and retry.
 """
 
 from functools import reduce
@@ -298,6 +297,7 @@ class Views(Message, frozen=True, tag=49):
     """One way, game server -> gateway: where its clients look: (avatar, session, epoch, x, y, radius)."""
 
     rows: list[tuple[U53, U53, U32, float, float, float]]
+    connections: list[U32] = []  # of the rows, in their order
 
 
 class SessionEnded(Message, frozen=True, tag=50):

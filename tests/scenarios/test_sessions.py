@@ -11,7 +11,7 @@ from runtime.store.memory import Faults
 from tests.support.virtual import run_virtual
 from tests.support.whole import PlayerClient, Whole
 from world.ids import avatar_unit
-from world.limits import HTTP_LOGIN_MS, RESUME_TOKEN_S, TOKEN_LEEWAY_S
+from world.limits import AVATAR_LINGER_S, HTTP_LOGIN_MS, RESUME_TOKEN_S, TOKEN_LEEWAY_S, VIEW_RESEND_MS
 from world.messages import Logout, Ok
 
 
@@ -133,5 +133,49 @@ def test_resume_tokens_expire() -> None:
             await player.until(lambda: player.attaches == 3, what="it has identified anew")
             assert player.codes == [1006, 1006, 4008, 4001]
             assert player.session > session
+
+    run_virtual(play())
+
+
+# -- closes that are lost ------------------------------------------------------------------------------------------------
+def test_a_lost_close_is_said_again() -> None:
+    """Its gateway lives, its client does not come back: the avatar lingers and leaves."""
+
+    async def play() -> None:
+        async with Whole(1) as world:
+            player = await world.newcomer()
+            presences = world.servers["gs1"].game.presences
+            player.gateways = ["sim://nowhere"]
+            world.network.partition("gw2", "gs1")
+            player.drop()
+            await asyncio.sleep(0.5)
+            world.network.heal()
+            presence = presences.get(player.avatar)
+            assert presence is not None
+            assert presence.attached, "the close was lost"
+            await player.until(lambda: not presence.attached, VIEW_RESEND_MS / 1_000 + 0.5)
+            await player.until(lambda: presences.get(player.avatar) is None, AVATAR_LINGER_S + 3)
+            assert world.failures == []
+
+    run_virtual(play())
+
+
+def test_a_late_close_of_the_old_socket_harms_nothing() -> None:
+    """The client is at another gateway long before the first one notices, and says so."""
+
+    async def play() -> None:
+        async with Whole(2) as world:
+            player = await world.newcomer("gw2")
+            owner = world.servers[player.server].game
+            close_late = player.vanish()
+            await player.until(lambda: player.attaches == 2)
+            assert (player.session, player.connection, player.link.gateway.node_id) == (1, 2, "gw3")
+            close_late()
+            await asyncio.sleep(VIEW_RESEND_MS / 1_000 + 0.5)
+            presence = owner.presences.get(player.avatar)
+            assert presence is not None
+            assert (presence.attached, presence.gateway) == (True, "gw3")
+            assert (await player.command("say", text="still here")).ok
+            assert not player.lost.is_set()
 
     run_virtual(play())

@@ -13,7 +13,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cluster.bots.client import Client, ClientError, Json
-from cluster.bots.wire import Socket
+from cluster.bots.wire import ABNORMAL, Socket
 from gateway.app import build as build_gateway
 from gateway.gateway import Gateway
 from login.app import build as build_login
@@ -169,6 +169,13 @@ class PlayerClient(Client):
                 await self.connect()
             except ClientError:
                 await asyncio.sleep(0.2)
+
+    def vanish(self) -> Callable[[], None]:
+        """The way to the gateway is gone, and only the client knows; calling the answer tells the gateway too."""
+        link = self.link
+        link._client_open = False
+        self.closed(ABNORMAL, "")
+        return link._gateway_gone
 
     def leave(self) -> None:
         """By the player's wish."""

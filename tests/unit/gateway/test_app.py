@@ -15,7 +15,7 @@ from world import frames
 from world.grid import cell_at
 from world.ids import NodeId
 from world.limits import GATEWAY_FLUSH_MS, OWNER_SILENT_MS
-from world.messages import Attach, Events, Member, Moved, SessionEnded, Views
+from world.messages import Attach, Detach, Events, Member, Moved, SessionEnded, Views
 
 FROM = Sender(NodeId(SERVER), 3)
 
@@ -130,3 +130,19 @@ def test_players_of_servers_that_nobody_is_left_to_declare_dead_are_told_and_com
             assert gateway.ready()
 
     run_virtual(play())
+
+
+def test_a_view_for_a_client_that_is_gone_is_answered_by_its_close() -> None:
+    async def play() -> None:
+        service = Service.for_test("gateway", "gw1")
+        async with service:
+            mesh = StubMesh()
+            build(service, mesh)
+            row = (AVATAR, 100, 5, 1_000.0, 1_000.0, 50.0)
+            mesh.handlers[Views](FROM, Views([row, row], [1, 7]))
+            assert mesh.sent == [(FROM.node, Detach(AVATAR, 100, 1)), (FROM.node, Detach(AVATAR, 100, 7))]
+            mesh.sent.clear()
+            mesh.handlers[Views](FROM, Views([row]))  # of a release that does not name connections
+            assert mesh.sent == []
+
+    run(play())
