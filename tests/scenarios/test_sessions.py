@@ -137,7 +137,7 @@ def test_resume_tokens_expire() -> None:
     run_virtual(play())
 
 
-# -- closes that are lost ------------------------------------------------------------------------------------------------
+# -- closes that are lost -------------------------------------------------------------------------------------------
 def test_a_lost_close_is_said_again() -> None:
     """Its gateway lives, its client does not come back: the avatar lingers and leaves."""
 
