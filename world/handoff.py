@@ -114,9 +114,8 @@ SOURCE: Table = {
     (State.OFFERED, Event.UNANSWERED): (State.RECLAIMING, (Effect.RECLAIM,)),
     (State.RECLAIMING, Event.RECLAIMED): (State.SERVING, (Effect.RESUME,)),
     (State.RECLAIMING, Event.OVERTAKEN): (State.GIVEN, (Effect.GIVE,)),
-    # answers that come too late: the store has the word
+    # an answer that comes too late: the store has the word
     (State.RECLAIMING, Event.ACCEPTED): (State.RECLAIMING, ()),
-    (State.SERVING, Event.ACCEPTED): (State.SERVING, ()),
     (State.GIVEN, Event.ACCEPTED): (State.GIVEN, ()),
 }
 
