@@ -6,15 +6,22 @@ from typing import NoReturn
 import typer
 
 from cluster.bots.verb import bots
+from cluster.operators.api import Said
+from cluster.operators.found import CannotAsk
 from cluster.verbs.broker import broker
+from cluster.verbs.deploy import deploy
+from cluster.verbs.drain import drain
+from cluster.verbs.events import events
 from cluster.verbs.gameserver import gameserver
 from cluster.verbs.gateway import gateway
+from cluster.verbs.handoff import handoff
 from cluster.verbs.login import login
 from cluster.verbs.reset import reset
+from cluster.verbs.status import status
 from cluster.verbs.store import store
 from cluster.verbs.up import up
 from cluster.verbs.version import version
-from runtime.service import EXIT_REFUSED, StartRefused
+from runtime.service import EXIT_FAILED, EXIT_REFUSED, StartRefused
 from runtime.settings import SettingsError
 
 app = typer.Typer(
@@ -30,6 +37,8 @@ Start with  projectk up  and open the Play URL in two windows. Every setting is 
 )
 for verb in (up, bots, reset, version):
     app.command()(verb)
+for asking in (status, events, drain, handoff, deploy):
+    app.command(rich_help_panel="A running cluster")(asking)
 for verb in (broker, store, login, gateway, gameserver):
     app.command(rich_help_panel="One process by itself")(verb)
 
@@ -42,6 +51,8 @@ def main() -> None:
         sys.exit(1)
     except (SettingsError, StartRefused) as error:
         _refuse(str(error))
+    except (CannotAsk, Said) as error:
+        _refuse(str(error), EXIT_FAILED)
     except Exception as error:
         said = getattr(error, "format_message", None)  # every mistake in the flags; typer names no base class for them
         if said is None:
@@ -51,6 +62,6 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _refuse(sentence: str) -> NoReturn:
+def _refuse(sentence: str, code: int = EXIT_REFUSED) -> NoReturn:
     print(f"projectk: {' '.join(sentence.split())}", file=sys.stderr)
-    sys.exit(EXIT_REFUSED)
+    sys.exit(code)

@@ -74,6 +74,24 @@ AdvertiseHttp = Annotated[
     ),
 ]
 OPERATORS = "Operators"
+OpsUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ops",
+        "--ops-url",
+        help=_env("Gateways' listeners for operators, with commas.", "OPS_URL", "those in the data folder's ops.json"),
+        rich_help_panel=OPERATORS,
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        "--ops-token-file",
+        help=_env("File that holds the operators' token.", "OPS_TOKEN_FILE", "keys/ops.token in the data folder"),
+        rich_help_panel=OPERATORS,
+    ),
+]
 OpsHost = Annotated[
     str | None,
     typer.Option(help=_env("Address of the operators' listener.", "OPS_HOST", "127.0.0.1"), rich_help_panel=OPERATORS),

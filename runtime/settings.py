@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     ops_port: Port = Field(default=0, description="its port; 0: a free one")
     ops_token_file: Path | None = Field(default=None, description="the operators' token; else <data>/keys/ops.token")
 
+    ops_url: Words = Field(default=(), description="listeners to ask: for projectk status and its kin")
+
     # -- the game
     placement: Literal["gather", "spread"] = Field(default="gather", description="spread: round robin, for tests")
     avatars_per_server: int = Field(default=AVATARS_PER_SERVER, ge=1, le=100_000)
@@ -76,12 +78,20 @@ class Settings(BaseSettings):
     restart: Literal["always", "never"] = "always"
     ready_file: Path | None = Field(default=None, description="gets one JSON document when everything is ready")
 
-    @field_validator("join", "public_origins", mode="before")
+    @field_validator("join", "public_origins", "ops_url", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
+
+    @field_validator("ops_url")
+    @classmethod
+    def _urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} is no URL like http://127.0.0.1:9080")
+        return tuple(url.rstrip("/") for url in value)
 
     @field_validator("join")
     @classmethod

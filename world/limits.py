@@ -238,6 +238,12 @@ OPS_CALL_MS: Final = 5_000  # an operator's request waits this long for the proc
 OPS_HAND_OFF_MS: Final = 10_000  # and this long for a unit that is busy
 OPS_REDIRECTS: Final = 4  # ``moved`` answers followed at once
 OPS_BACKLOG_CONNECTIONS: Final = 64
+OPS_CLI_CONNECT_S: Final = 2
+OPS_CLI_READ_S: Final = 15  # above OPS_HAND_OFF_MS
+OPS_CLI_LOOK_S: Final = 0.5  # how often a drain or a deployment is looked at
+OPS_CLI_WATCH_S: Final = 1
+OPS_CLI_SILENCE_S: Final = 60  # following a deployment, nobody answered for so long
+OPS_CLI_NOTES_SEEN: Final = 5_000  # told before by another gateway; the oldest are forgotten
 
 # -- accounts ----------------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_S: Final = 900

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cluster.cli import app, main
 from tests.support.cluster import projectk
 
 
@@ -86,12 +88,48 @@ def test_a_misspelt_variable_starts_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_help_teaches_every_verb_with_examples(tmp_path: Path) -> None:
-    assert "bots" in projectk("--help", cwd=tmp_path).stdout
-    for verb in ("up", "broker", "store", "login", "gateway", "gameserver", "bots", "reset"):
-        done = projectk(verb, "--help", cwd=tmp_path)
-        assert done.returncode == 0
+def test_help_teaches_every_verb_with_examples() -> None:
+    runner, wide = CliRunner(), {"COLUMNS": "200"}
+    assert "bots" in runner.invoke(app, ["--help"], env=wide).stdout
+    operators = ("status", "drain", "handoff", "events", "deploy")
+    for verb in ("up", "broker", "store", "login", "gateway", "gameserver", "bots", "reset", *operators):
+        done = runner.invoke(app, [verb, "--help"], env=wide)
+        assert done.exit_code == 0
         assert f"projectk {verb}" in done.stdout.split("Examples", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["status", "--ops", "example"], 2, "--ops-url: 'example' is no URL like http://127.0.0.1:9080"),
+        (["drain", "Fred"], 2, "Invalid value for 'ID': 'Fred' is no process like gs2"),
+        (["handoff", "Ana"], 2, "Invalid value for 'ENTITY': 'Ana' is no entity"),
+        (["deploy"], 1, "No cluster runs on var (it has no ops.json): start one with projectk up"),
+        (["events", "--ops", "http://127.0.0.1:1"], 1, "The operators' token var/keys/ops.token cannot be read"),
+        (
+            ["status", "--ops", "http://127.0.0.1:1", "--token-file", "token"],
+            1,
+            "No gateway answers (http://127.0.0.1:1; named by --ops): is the cluster running? projectk up starts one.",
+        ),
+    ],
+)
+def test_what_operators_cannot_ask_is_one_sentence(
+    words: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "token").write_text("secret")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["projectk", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    out, err = capsys.readouterr()
+    assert err.startswith(f"projectk: {said}")
+    assert (out, len(err.splitlines())) == ("", 1)
 
 
 def test_reset_deletes_the_world_and_only_that(tmp_path: Path) -> None:
