@@ -5,7 +5,8 @@ One message serves login, resume, fail-over and locate alike::
     held here                     decide by the attach number (session, connection), kept in the avatar's document
     a living server owns it       Moved
     nobody living owns it         taken by CAS, placed where it was last seen, attached
-    no room here                  Moved to a server with room, at most ATTACH_PASSES times
+    no room here                  Moved to a server with room, at the cap everywhere to the least loaded one, at most
+                                  ATTACH_PASSES times
 
 The answer waits until the attach number is committed. Then the older connection hears ``SessionEnded``.
 
@@ -37,10 +38,12 @@ from world.limits import (
     SIGHT_M,
 )
 from world.messages import Attach, Attached, Busy, Detach, EndSession, Message, Moved, Ok, SessionEnded
+from world.placement import Candidate, RecentPlacements, candidate_of, place
 from world.terrain import Terrain, spawn_place
 from world.unit import AttachNumber, Unit
 
 LOGGED_OUT = "logged_out"
+NOWHERE = (-1, -1)  # a region that nobody sees: where only load counts
 ENDED = 0  # the connection number of a session that exists only to end all older ones
 
 
@@ -72,6 +75,7 @@ class Attaching:
         self._motion = motion
         self._terrain = terrain
         self._cap = cap
+        self._passed = RecentPlacements()
         self.ownership: Ownership  # this and the next by ``connect``: each needs the other
         self._wake: Callable[[], None]
 
@@ -113,29 +117,30 @@ class Attaching:
             return Busy(unit, RETRY_AFTER_MS)
         return await self._attach_here(sender, message, owned)
 
-    async def _make_room(self, unit: str, message: Attach) -> Moved | Busy | None:
-        """At the cap, or draining: the living owner, else a server with room; None: it comes in here. Raises Refused
-        ``full``."""
+    async def _make_room(self, unit: str, message: Attach) -> Moved | None:
+        """At the cap: the living owner, else a server with room; at the cap everywhere the least loaded takes who was
+        in the world already. None: it comes in here. Raises Refused ``full``."""
         location = await self.ownership.locate(unit)
         if not location.is_nobody and location.server != self._service.node_id:
             return location.moved(unit)
-        if message.passes < ATTACH_PASSES:
-            roomy = [
-                (m.load.get("avatars", 0), m.id, m.generation)
-                for m in self._mesh.book.members("gameserver")
-                if m.id != self._service.node_id
-                and m.status == "ready"
-                and not self._mesh.book.suspected(NodeId(m.id))
-                and m.load.get("avatars", 0) < m.load.get("cap", 0)
-            ]
-            if roomy:
-                _, server, generation = min(roomy)
-                return Moved(unit, server, generation, 0)
-        if self._service.draining.is_set():
-            return Busy(unit, RETRY_AFTER_MS)
-        if message.last_stream == 0:
+        newcomer = message.last_stream == 0
+        chosen = place(self._candidates(), "spread", adopt=not newcomer)
+        if chosen is None or (newcomer and message.passes >= ATTACH_PASSES):
             raise Refused("full")
-        return None  # it was in the world already: at the cap everywhere the one who is asked adopts it
+        if chosen == self._service.node_id or message.passes >= ATTACH_PASSES:
+            return None
+        self._passed.add(chosen, NOWHERE, self._clock.monotonic_ms())
+        return Moved(unit, chosen, self._mesh.book.highest_generation(NodeId(chosen)), 0)
+
+    def _candidates(self) -> list[Candidate]:
+        """I, and the others that are ready and heard of; those whom I have just passed on counted."""
+        book, me = self._mesh.book, self._service.node_id
+        others = [m for m in book.members("gameserver") if m.id != me and m.status == "ready"]
+        candidates = [Candidate(me, len(self._presences), self._cap, 0)]
+        candidates += [
+            candidate_of(m.id, m.load, NOWHERE, self._cap) for m in others if not book.suspected(NodeId(m.id))
+        ]
+        return self._passed.counted(candidates, NOWHERE, self._clock.monotonic_ms())
 
     async def _attach_here(self, sender: Sender, message: Attach, owned: Owned) -> Message:
         asked = AttachNumber(message.session, message.connection, sender.node)

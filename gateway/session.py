@@ -261,6 +261,7 @@ class Session:
             self.events.seen,
             self.inputs.last,
             self._floor,
+            self._redirects,
         )
         return CallAttach(self._target, message, self._attempt)
 

@@ -179,3 +179,21 @@ def test_a_late_close_of_the_old_socket_harms_nothing() -> None:
             assert not player.lost.is_set()
 
     run_virtual(play())
+
+
+# -- no room -----------------------------------------------------------------------------------------------------------
+def test_at_the_cap_everywhere_the_least_loaded_adopts_whoever_is_asked() -> None:
+    async def play() -> None:
+        async with Whole(3, avatars_per_server=6, placement="spread") as world:
+            players = [await world.newcomer() for _ in range(18)]
+            await players[0].until(lambda: {len(s.game.presences) for s in world.servers.values()} == {6})
+            with pytest.raises(ClientError, match="closed_4009"):
+                await world.newcomer()
+            await world.kill("gs3")
+            living = [s.game for s in world.servers.values()]
+            await players[0].until(lambda: sum(len(g.presences) for g in living) == 18, 15)
+            assert sorted(len(g.presences) for g in living) == [9, 9]
+            assert all(player.codes == [] for player in players), "their sockets stayed open"
+            assert world.failures == []
+
+    run_virtual(play())
