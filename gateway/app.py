@@ -13,7 +13,7 @@ from gateway.ops.listener import build_ops_server
 from gateway.ops.token import load_or_make_token, token_path
 from gateway.origins import Origins
 from gateway.pages import Pages
-from gateway.server import QuietServer, bind, build_server
+from gateway.server import QuietServer, bind, build_server, many
 from runtime.cells import CellSubscriber
 from runtime.drain import drainable
 from runtime.mesh.api import Mesh
@@ -69,7 +69,7 @@ async def start(service: Service) -> None:
     )
     gateway = build(service, mesh)
     server, observers = build_http(gateway, url)
-    serving = service.spawn(server.serve(sockets=[listener]), "http", loop=True)
+    serving = service.spawn(server.serve(sockets=many(listener)), "http", loop=True)
     ops = build_ops_server(gateway, token)
     serving_ops = service.spawn(ops.serve(sockets=[ops_listener]), "ops", loop=True)
     service.spawn(observers.loop(), "observe", loop=True)

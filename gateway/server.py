@@ -14,7 +14,7 @@ from gateway.headers import capped_http
 from gateway.origins import Origins
 from gateway.websocket import game_socket
 from runtime.service import StartRefused
-from world.limits import CLIENT_CLOSE_MS, HTTP_BACKLOG_CONNECTIONS
+from world.limits import CLIENT_CLOSE_MS, HTTP_ACCEPTS_PER_TURN, HTTP_BACKLOG_CONNECTIONS
 
 
 class QuietServer(Server):
@@ -45,6 +45,12 @@ def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
         raise StartRefused(f"{flag}: cannot listen on {host}:{port} ({error}); choose another with {flag}.") from error
     listener.setblocking(False)
     return listener
+
+
+def many(listener: socket.socket) -> list[socket.socket]:
+    """The same listener several times. libuv takes one connection per listener and turn of the loop: of a hundred
+    clients that come over from a lost gateway, the last would wait for a hundred turns."""
+    return [listener, *(listener.dup() for _ in range(HTTP_ACCEPTS_PER_TURN - 1))]
 
 
 def build_server(gateway: Gateway, app: ASGIApp, origins: Origins) -> QuietServer:

@@ -223,6 +223,7 @@ GATEWAY_DRAIN_CLIENTS_PER_S: Final = 100  # sent elsewhere by a drain, unless th
 GATEWAY_DRAIN_SPREAD_MS: Final = 10_000  # would not suffice; below DRAIN_MS
 HTTP_PIPELINED_REQUESTS: Final = 8
 HTTP_BACKLOG_CONNECTIONS: Final = 1_024  # connections the kernel holds for us
+HTTP_ACCEPTS_PER_TURN: Final = 16  # connections taken in one turn of the loop
 HTTP_LOGIN_MS: Final = 4_000  # a guest or refresh request waits this long for a login
 GUESTS_PER_S: Final = 20  # per client address; generous, because a school shares one address
 GUESTS_BURST: Final = 1_000
