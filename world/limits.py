@@ -295,6 +295,7 @@ BOT_OTHERS_IN_SIGHT: Final = 10  # without --crowd the bots spread until each se
 BOT_OBSERVERS_PER_WORKER: Final = 12  # bots that decode all they see; the others count bytes
 BOT_INPUTS_PENDING: Final = 64  # per bot, not yet seen by an observer; beyond it the oldest counts as never seen
 BOT_UNSEEN_MS: Final = 5_000  # an input seen by nobody for so long is not waited for
+BOT_PINGS_UNANSWERED: Final = 2  # then the connection counts as lost
 BOT_EVENTS: Final = 256  # a client remembers its last events
 BOT_FRAME_BYTES: Final = 4 << 20
 BOT_WORKER_BOTS: Final = 250  # a worker process is started for each so many

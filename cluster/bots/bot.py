@@ -57,7 +57,7 @@ class Bot:
         self._rng = random.Random(worker.rng.getrandbits(64))
         shift = index % len(worker.gateways)
         gateways = worker.gateways[shift:] + worker.gateways[:shift]
-        self.client = Client(worker.http, gateways, on_binary=self._slice, rng=self._rng)
+        self.client = self._new_client(gateways)
         self._me = b""  # my avatar's id as it stands in slices
         self._place = (0.0, 0.0)
         self._route: list[tuple[float, float]] = []  # to its place, the next point last
@@ -73,6 +73,10 @@ class Bot:
         self._others: dict[int, float] = {}  # avatars in sight → when last seen, s (observers only)
         self.x = 0.0
         self.y = 0.0
+
+    def _new_client(self, gateways: list[str]) -> Client:
+        """Its way into the cluster; a test that keeps a history puts a recording one here."""
+        return Client(self._worker.http, gateways, on_binary=self._slice, rng=self._rng)
 
     @property
     def connected(self) -> bool:

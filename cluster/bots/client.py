@@ -16,7 +16,7 @@ import orjson
 
 from cluster.bots.wire import ABNORMAL, Socket, open_socket
 from world.frames import client_moves
-from world.limits import BOT_COMMAND_S, BOT_CONNECT_S, BOT_EVENTS, BOT_HTTP_S, PROTOCOL_MAX
+from world.limits import BOT_COMMAND_S, BOT_CONNECT_S, BOT_EVENTS, BOT_HTTP_S, BOT_PINGS_UNANSWERED, PROTOCOL_MAX
 
 Json = dict[str, Any]
 
@@ -54,13 +54,16 @@ class Client:
         *,
         on_binary: Callable[[bytes], None] = lambda payload: None,
         on_event: Callable[[Json], None] = lambda event: None,
+        on_message: Callable[[Json], None] = lambda message: None,
         rng: random.Random | None = None,
     ) -> None:
-        """``gateways``: base URLs; the first is tried first, the others after a failure."""
+        """``gateways``: base URLs; the first is tried first, the others after a failure. ``on_message`` is told of
+        every text message as it came, before the client acts on it."""
         self._http = http
         self.gateways = list(gateways)
         self._on_binary = on_binary
         self._on_event = on_event
+        self._on_message = on_message
         self._rng = rng or random.Random()
         self._socket: Socket | None = None
         self._results: dict[int, asyncio.Future[Outcome]] = {}
@@ -69,6 +72,7 @@ class Client:
         self._attached: asyncio.Future[None] | None = None
         self._heartbeat_s = 0.0
         self._ping_timer: asyncio.TimerHandle | None = None
+        self._unanswered_pings = 0
         self._offset_ms = 0.0  # world time - this loop's time
         self._asked_to_leave = False
         self._in_session = False  # from "ready" on: before it a gateway takes neither moves nor commands
@@ -255,6 +259,7 @@ class Client:
 
     def text(self, payload: bytes) -> None:
         message = orjson.loads(payload)
+        self._on_message(message)
         handler = self._HANDLERS.get(message.get("t"))
         if handler is not None:  # unknown kinds are newer than this client
             handler(self, message)
@@ -304,6 +309,7 @@ class Client:
         self.avatar = message["avatar"]
         self.name = message["name"]
         self._clock(message)
+        self._unanswered_pings = 0
         self._ping()
 
     def _on_attached(self, message: Json) -> None:
@@ -353,6 +359,7 @@ class Client:
             )
 
     def _on_pong(self, message: Json) -> None:
+        self._unanswered_pings = 0
         self.latency_ms = asyncio.get_running_loop().time() * 1_000 - message["c"]
         self._clock(message, self.latency_ms / 2)
 
@@ -361,10 +368,15 @@ class Client:
             self._offset_ms = message["world_ms"] + since_ms - asyncio.get_running_loop().time() * 1_000
 
     def _ping(self) -> None:
-        """Every heartbeat, with what was seen of the events; the first at once, for the clock."""
+        """Every heartbeat, with what was seen of the events; the first at once, for the clock. A gateway that answers
+        nothing any more hangs: another will do."""
         self._stop_ping()
         if self.lost.is_set():
             return
+        if self._unanswered_pings >= BOT_PINGS_UNANSWERED:
+            self.drop()
+            return
+        self._unanswered_pings += 1
         self._send({"t": "ping", "c": int(asyncio.get_running_loop().time() * 1_000)})
         if self.event:
             self._send({"t": "seen", "s": self.stream, "n": self.event})

@@ -41,7 +41,7 @@ class Cluster:
         self.data = folder / "var"
         self._flags = {"port": 0, "data": self.data, "ready_file": self.ready_file} | flags
         self.process: subprocess.Popen[bytes] | None = None
-        self._extra: list[subprocess.Popen[bytes]] = []
+        self.joined: dict[str, subprocess.Popen[bytes]] = {}  # started by hand, until the next stop
 
     # -- its life
     def start(self) -> Self:
@@ -61,10 +61,10 @@ class Cluster:
 
     def stop(self, number: int = signal.SIGINT, timeout_s: float = STOP_S) -> int:
         """Signal the supervisor and wait for its end; its exit code."""
-        for extra in self._extra:
-            extra.terminate()
+        for extra in self.joined.values():
+            extra.send_signal(signal.SIGINT)
             extra.wait(timeout_s)
-        self._extra.clear()
+        self.joined.clear()
         assert self.process is not None
         if self.running:
             self.process.send_signal(number)
@@ -76,6 +76,10 @@ class Cluster:
         if self.process is not None and self.running:
             self.process.kill()
             self.process.wait()
+        for extra in self.joined.values():
+            extra.kill()
+            extra.wait()
+        self.joined.clear()
         for pid in pids:
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
@@ -117,17 +121,18 @@ class Cluster:
 
         wait_until(back, timeout_s, f"{node_id} is back")
 
-    def join(self, role: str, node_id: str, endpoint: str) -> dict[str, Any]:
+    def join(self, role: str, node_id: str, endpoint: str, **flags: object) -> dict[str, Any]:
         """Start one more process by hand, as ``projectk {role} --id … --join …``; its ready document."""
+        words = [w for name, value in flags.items() for w in (f"--{name.replace('_', '-')}", str(value))]
         with (self.folder / f"{node_id}.out").open("ab") as errors:
             process = subprocess.Popen(
-                [*COMMAND, role, "--id", node_id, "--join", endpoint],
+                [*COMMAND, role, "--id", node_id, "--join", endpoint, *words],
                 env=environment(),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
             )
-        self._extra.append(process)
+        self.joined[node_id] = process
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"{node_id} did not start:\n{(self.folder / f'{node_id}.out').read_text()}"

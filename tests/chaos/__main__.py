@@ -1,0 +1,92 @@
+"""``make chaos``: break a real cluster under bots and judge. ``python -m tests.chaos --seconds 600`` mixes all faults;
+``--only kill-gameserver --bots 200 --repeat 5`` is one row of docs/reliability.md.
+"""
+
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.rows import MIXED, ROWS, Row
+from tests.chaos.run import Verdict, run
+
+console = Console(highlight=False, stderr=True)
+
+
+def chaos(
+    only: Annotated[str, typer.Option(help=f"One row: {', '.join(ROWS)}. Without it: all mixed.")] = "",
+    seconds: Annotated[float, typer.Option(help="Of mixed faults.")] = 120,
+    repeat: Annotated[int, typer.Option(help="How often a row's faults strike.")] = 3,
+    bots: Annotated[int, typer.Option(help="Players.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of what is struck and what the bots do; 0: a new one.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Add the result to this file, a line of JSON.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="An empty folder for history, logs and the store.")] = None,
+) -> None:
+    """Exit code 1 where anything was lost, doubled or forked; bounds that were missed are said and cost nothing."""
+    if only and only not in ROWS:
+        raise typer.BadParameter(f"{only!r} is none of {', '.join(ROWS)}", param_hint="'--only'")
+    seed = seed or random.SystemRandom().randrange(1, 1 << 31)
+    row = ROWS[only] if only else Row(MIXED, (), {"gameservers": 2}, settle_s=8, proxied=True)
+    console.print(f"seed {seed}, {bots} bots, {only or f'{seconds:.0f} s of everything'}")
+
+    def plan(rng: random.Random) -> Iterator[str]:
+        if only:
+            yield from row.faults * repeat
+            return
+        ends_s = time.monotonic() + seconds
+        while time.monotonic() < ends_s:
+            yield from rng.sample(row.faults, 1)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        verdict = run(only or "mixed", row, plan, folder=folder, bots=bots, seed=seed, say=_say)
+    show(verdict)
+    if json is not None:
+        with json.open("ab") as file:
+            file.write(orjson.dumps(verdict.document()) + b"\n")
+    raise typer.Exit(1 if verdict.problems else 0)
+
+
+def _say(text: str) -> None:
+    console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}")
+
+
+def show(verdict: Verdict) -> None:
+    document = verdict.document()
+    table = Table("Fault", "Figure", "n", "p50", "p99", "max", title=f"{verdict.name}, {verdict.bots} bots")
+    for kind, found in document["faults"].items():
+        for n, (metric, values) in enumerate(found["samples"].items()):
+            cells = [_cell(values[name]) for name in ("n", "p50", "p99", "max")]
+            table.add_row(f"{kind} ×{found['strikes']}" if n == 0 else "", metric, *cells)
+        counts = ", ".join(f"{name}: {n}" for name, n in found["counts"].items())
+        table.add_row("", f"[dim]{counts}[/dim]", end_section=True)
+    console.print(table)
+    for sentence in document["events"]:
+        console.print(f"[dim]{sentence}[/dim]")
+    for sentence in verdict.missed:
+        console.print(f"[yellow]missed[/yellow] {sentence}")
+    for sentence in verdict.problems:
+        console.print(f"[red]wrong[/red] {sentence}")
+    if not verdict.problems:
+        console.print("[green]nothing lost, nothing doubled, nothing forked[/green]")
+
+
+def _cell(value: Any) -> str:
+    return "never" if value is None else f"{value:,}"
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, which stops the cluster
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(chaos)
+    app()

@@ -1,0 +1,145 @@
+"""What the nemesis can do. Each fault strikes, waits as long as it lasts, and ends with all processes running again;
+the healing goes on by itself afterwards."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.chaos.stage import PROXIED, Stage, fill
+
+PAUSE_S = 10.0
+STORE_AWAY_S = 30.0
+PARTITION_S = 10.0
+DISK_FULL_S = 8.0
+
+Fault = Callable[[Stage], None]
+
+
+def _kill_one(role: str) -> Fault:
+    def fault(stage: Stage) -> None:
+        kind = f"kill-{role}"
+        node = stage.any_of(role)
+        stage.struck(kind, node)
+        killed = stage.kill(node)
+        stage.wait_back(killed)
+        stage.over(kind, node)
+
+    return fault
+
+
+def kill_both(stage: Stage) -> None:
+    """A gateway and a game server in the same moment."""
+    nodes = stage.any_of("gateway"), stage.any_of("gameserver")
+    stage.struck("kill-both", " ".join(nodes))
+    stage.wait_back(stage.kill(*nodes))
+    stage.over("kill-both", " ".join(nodes))
+
+
+def kill_brokers(stage: Stage) -> None:
+    """All of them."""
+    nodes = sorted(stage.pids("broker"))
+    stage.struck("kill-brokers", " ".join(nodes))
+    stage.wait_back(stage.kill(*nodes))
+    stage.over("kill-brokers", " ".join(nodes))
+
+
+def join_server(stage: Stage) -> None:
+    """One more game server, through any member."""
+    node = f"gs{20 + len(stage.running.joined)}"
+    stage.struck("join-gameserver", node)
+    stage.running.join("gameserver", node, stage.member(), log_file=stage.running.data / "logs" / f"{node}.log")
+    stage.over("join-gameserver", node)
+
+
+def _pause(role: str, seconds: float, kind: str) -> Fault:
+    def fault(stage: Stage) -> None:
+        node = stage.any_of(role)
+        pid = stage.pids()[node]
+        stage.struck(kind, node)
+        with stage.stopped(node):
+            stage.last(seconds)
+        stage.over(kind, node)
+        if role == "gameserver":  # it finds out that it is dead, and ends
+            stage.wait_gone(node, pid)
+            stage.wait_back({node: pid})
+
+    return fault
+
+
+def store_dead(stage: Stage) -> None:
+    """Killed, and started again by hand after STORE_AWAY_S: for clusters that restart nothing."""
+    stage.struck("store-dead", "st1")
+    stage.kill("st1")
+    stage.last(STORE_AWAY_S)
+    stage.running.join("store", "st1", stage.member(), data=stage.running.data)
+    stage.over("store-dead", "st1")
+
+
+def _partition(kind: str, *, both_ways: bool) -> Fault:
+    def fault(stage: Stage) -> None:
+        assert stage.network is not None
+        one, other = PROXIED if stage.rng.random() < 0.5 else PROXIED[::-1]
+        stage.struck(kind, f"{one} {other}")
+        stage.network.cut(one, other)
+        if both_ways:
+            stage.network.cut(other, one)
+        stage.last(PARTITION_S)
+        stage.network.heal()
+        stage.over(kind, f"{one} {other}")
+
+    return fault
+
+
+def fill_disk(stage: Stage) -> None:
+    """The data folder's disk has no byte left; then it has again."""
+    ballast = Path(stage.running.data) / "ballast"
+    stage.struck("fill-disk", "st1")
+    fill(ballast)
+    stage.last(DISK_FULL_S)
+    ballast.unlink()
+    stage.over("fill-disk", "st1")
+
+
+def power_cut(stage: Stage) -> None:
+    """kill -9 of everything at once, then a start on the same data."""
+    stage.struck("power-cut", "all")
+    stage.running.kill_everything()
+    stage.running.start()
+    stage.over("power-cut", "all")
+
+
+def _drain(role: str) -> Fault:
+    def fault(stage: Stage) -> None:
+        kind = f"drain-{role}"
+        node = stage.any_of(role)
+        pid = stage.pids()[node]
+        stage.struck(kind, node)
+        os.kill(pid, signal.SIGTERM)
+        stage.wait_gone(node, pid)
+        stage.wait_back({node: pid})
+        stage.over(kind, node)
+
+    return fault
+
+
+FAULTS: Mapping[str, Fault] = {
+    "kill-gateway": _kill_one("gateway"),
+    "kill-gameserver": _kill_one("gameserver"),
+    "kill-login": _kill_one("login"),
+    "kill-store": _kill_one("store"),
+    "kill-both": kill_both,
+    "kill-brokers": kill_brokers,
+    "join-gameserver": join_server,
+    "pause-gameserver": _pause("gameserver", PAUSE_S, "pause-gameserver"),
+    "pause-gateway": _pause("gateway", PAUSE_S, "pause-gateway"),
+    "pause-store": _pause("store", PAUSE_S, "pause-store"),
+    "store-away": _pause("store", STORE_AWAY_S, "store-away"),
+    "store-dead": store_dead,
+    "partition": _partition("partition", both_ways=True),
+    "partition-one-way": _partition("partition-one-way", both_ways=False),
+    "fill-disk": fill_disk,
+    "power-cut": power_cut,
+    "drain-gameserver": _drain("gameserver"),
+    "drain-gateway": _drain("gateway"),
+}

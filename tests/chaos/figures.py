@@ -1,0 +1,225 @@
+"""How long things took, and how often they failed, from a history: one set of samples for each kind of fault.
+
+A strike's window reaches from the strike to the next one. Who is *affected* is judged by what the client knew just
+before: the gateway that its ``ready`` named, the game server that its ``attached`` named.
+
+    usable_s        gateway lost: from the strike to the first command answered over a resumed connection
+    acts_s          owner lost: from the strike to the first command answered by the next owner
+    rollback_ms     how far the new owner put an avatar back from where it was last shown, as time at walking speed
+    pause_ms        at a change of owner: how much longer than usual (its median) a player's input waited for its echo
+    login_s         a newcomer: from the first request to attached
+    heal_s          from the end of the fault to the last command that failed for the cluster's sake, and the last
+                    picture with a ghost that is stale or off
+    answer_s        all commands invoked while the fault lasted: how long until their result
+    echo_gap_ms     the longest time a player who stayed connected saw none of its inputs applied
+"""
+
+import math
+import statistics
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from cluster.bots.bot import CLUSTER_CODES
+from tests.chaos.history import NEMESIS, NEWCOMERS, STORE, Entry, by_player
+from world.limits import STALE_AFTER_MS, WALK_SPEED_M_PER_S
+
+NEVER = math.inf
+BEFORE_S = 5.0  # of a strike: what is usual is measured there
+AROUND_S = 1.5  # of a change of owner: inputs of this time belong to it
+COMMANDS = frozenset({"gather", "inventory", "say", "look"})
+PLAIN_LEAVE = 1000
+
+
+@dataclass(slots=True)
+class Strike:
+    """``until_s``: the next strike, or the end. ``over_s``: the fault's own end."""
+
+    kind: str
+    targets: tuple[str, ...]
+    at_s: float
+    over_s: float
+    until_s: float
+
+
+@dataclass(slots=True)
+class Figures:
+    """``samples``: metric → values; ``counts``: what happened how often within the windows."""
+
+    strikes: int = 0
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, metric: str, value: float) -> None:
+        self.samples.setdefault(metric, []).append(value)
+
+
+def figures(entries: Sequence[Entry]) -> dict[str, Figures]:
+    """Kind of fault → what was measured, over all its strikes."""
+    by_kind: dict[str, Figures] = {}
+    players = {who: Timeline(own) for who, own in by_player(entries).items()}
+    pictures = [entry for entry in entries if entry.who == STORE and entry.op == "picture"]
+    for strike in strikes(entries):
+        found = by_kind.setdefault(strike.kind, Figures())
+        found.strikes += 1
+        for who, player in players.items():
+            if who < NEWCOMERS:
+                _of_player(player, strike, found)
+            else:
+                _of_newcomer(player, strike, found)
+        if trouble := list(_troubles(players.values(), pictures, strike)):
+            found.add("heal_s", max(0.0, max(trouble) - strike.over_s))
+        else:
+            found.add("heal_s", 0.0)
+    return by_kind
+
+
+def strikes(entries: Sequence[Entry]) -> list[Strike]:
+    found: list[Strike] = []
+    for entry in entries:
+        if entry.who != NEMESIS:
+            continue
+        if entry.type == "invoke":
+            if found:
+                found[-1].until_s = entry.t
+            targets = tuple(entry.value["target"].split())
+            found.append(Strike(entry.op, targets, entry.t, entry.t, entries[-1].t))
+        elif found and entry.op == found[-1].kind:
+            found[-1].over_s = entry.t
+        elif found and entry.op == "end":
+            found[-1].until_s = entry.t
+    return found
+
+
+class Timeline:
+    """One player's entries, to be asked for times."""
+
+    def __init__(self, own: list[Entry]) -> None:
+        self.own = own
+        self._times = [entry.t for entry in own]
+        self._results = {}
+        opened: dict[int, Entry] = {}
+        for entry in own:
+            if entry.op in COMMANDS and entry.type == "invoke":
+                opened[entry.n] = entry
+            elif entry.op in COMMANDS and entry.n in opened:
+                self._results[id(opened.pop(entry.n))] = entry
+
+    def between(self, begin_s: float, end_s: float) -> list[Entry]:
+        return self.own[bisect_left(self._times, begin_s) : bisect_left(self._times, end_s)]
+
+    def last(self, op: str, before_s: float) -> Entry | None:
+        for n in range(bisect_right(self._times, before_s) - 1, -1, -1):
+            if self.own[n].op == op:
+                return self.own[n]
+        return None
+
+    def connected(self, at_s: float) -> bool:
+        """In a session, and attached."""
+        attached, closed = self.last("attached", at_s), self.last("closed", at_s)
+        return attached is not None and (closed is None or closed.t < attached.t)
+
+    def commands(self, begin_s: float, end_s: float) -> Iterator[tuple[Entry, Entry | None]]:
+        """(invocation, what came of it) of commands asked in this time."""
+        for entry in self.between(begin_s, end_s):
+            if entry.op in COMMANDS and entry.type == "invoke":
+                yield entry, self._results.get(id(entry))
+
+
+def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
+    window = player.between(strike.at_s, strike.until_s)
+    for entry in window:
+        if entry.op == "closed" and not entry.value["left"]:
+            found.counts[f"closed {entry.value['code']}"] += 1
+        elif entry.op == "connect" and entry.type == "fail":
+            found.counts[f"connect failed: {entry.value['kind']}"] += 1
+    for entry, answer in player.commands(strike.at_s, strike.until_s):
+        found.counts["commands"] += 1
+        if answer is not None and answer.type == "fail" and answer.value["code"] in CLUSTER_CODES:
+            found.counts[f"failed {answer.value['code']}"] += 1
+        if answer is not None and entry.t < strike.over_s:
+            found.add("answer_s", answer.t - entry.t)
+        elif answer is None and strike.until_s - entry.t > AROUND_S * 8:
+            found.counts["unanswered"] += 1
+    if not player.connected(strike.at_s):
+        return
+    ready, attached = player.last("ready", strike.at_s), player.last("attached", strike.at_s)
+    assert attached is not None
+    everything = "all" in strike.targets
+    if ready is not None and (everything or ready.value["gateway"] in strike.targets):
+        found.add("usable_s", _served_after(window, strike.at_s, "ready"))
+    elif attached.value["server"] in strike.targets:
+        found.add("acts_s", _served_after(window, strike.at_s, "attached"))
+        found.add("rollback_ms", _rollback_ms(player, strike))
+    _echoes(player, strike, window, found)
+
+
+def _served_after(window: list[Entry], at_s: float, turn: str) -> float:
+    """From the strike until a command was answered after a new ``ready`` or ``attached``. A hand-off may change the
+    owner without either: then no input or command was kept waiting by a loss, and the next answer counts."""
+    turned = next((entry.t for entry in window if entry.op == turn), NEVER)
+    return next((e.t - at_s for e in window if e.op in COMMANDS and e.type == "ok" and e.t > turned), NEVER)
+
+
+def _rollback_ms(player: Timeline, strike: Strike) -> float:
+    attached = next((e for e in player.between(strike.at_s, strike.until_s) if e.op == "attached"), None)
+    if attached is None:
+        return 0.0
+    shown = player.last("own", attached.t)
+    if shown is None:
+        return 0.0
+    metres = math.hypot(attached.value["x"] - shown.value[2], attached.value["y"] - shown.value[3])
+    return metres / WALK_SPEED_M_PER_S * 1_000
+
+
+def _echoes(player: Timeline, strike: Strike, window: list[Entry], found: Figures) -> None:
+    usual = [e.value[1] for e in player.between(strike.at_s - BEFORE_S, strike.at_s) if e.op == "own"]
+    own = [entry for entry in window if entry.op == "own"]
+    if not any(entry.op == "closed" for entry in window):
+        times = [strike.at_s, *(entry.t for entry in own)]
+        found.add("echo_gap_ms", max((b - a) * 1_000 for a, b in pairwise(times)) if own else NEVER)
+    changes = [after for before, after in pairwise(own) if before.n != after.n]
+    for change in changes:
+        near = [e.value[1] for e in own if abs(e.t - change.t) < AROUND_S]
+        if near and usual:
+            found.add("pause_ms", max(0.0, max(near) - statistics.median(usual)))
+
+
+def _of_newcomer(player: Timeline, strike: Strike, found: Figures) -> None:
+    first = player.own[0]
+    if not strike.at_s <= first.t < strike.until_s:
+        return
+    for entry in player.own:
+        if entry.op == "connect" and entry.type == "ok":
+            found.add("login_s", entry.t - first.t)
+            return
+    if strike.until_s - first.t > 2 * BEFORE_S:
+        kinds = sorted({entry.value["kind"] for entry in player.own if entry.type == "fail" and "kind" in entry.value})
+        found.counts[f"login failed: {', '.join(kinds)}"] += 1
+
+
+def _troubles(players: Any, pictures: list[Entry], strike: Strike) -> Iterator[float]:
+    """When something was not well yet, after the fault's own end."""
+    for player in players:
+        for _asked, answer in player.commands(strike.over_s, strike.until_s):
+            if answer is not None and answer.type == "fail" and answer.value.get("code") in CLUSTER_CODES:
+                yield answer.t
+    for picture in pictures:
+        unwell = any(age_ms > STALE_AFTER_MS or off for _generation, age_ms, off in picture.value.values())
+        if unwell and strike.over_s <= picture.t < strike.until_s:
+            yield picture.t
+
+
+def percentile(values: Sequence[float], wanted: float) -> float:
+    """The smallest value that so many percent do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(wanted / 100 * len(ordered)) - 1)]
+
+
+def summary(values: Sequence[float]) -> dict[str, float | int | None]:
+    """n, p50, p99, max; None stands for never."""
+    shown = {name: percentile(values, at) for name, at in (("p50", 50), ("p99", 99), ("max", 100))}
+    return {"n": len(values), **{name: None if value == NEVER else round(value, 3) for name, value in shown.items()}}

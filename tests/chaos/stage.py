@@ -1,0 +1,144 @@
+"""What the nemesis acts on: the cluster, its processes by id, the network between game servers, and the log of what
+was done."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.history import NEMESIS, Log
+from tests.chaos.proxy import Network
+from tests.support.cluster import START_S, Cluster
+from tests.support.processes import alive, wait_until
+
+UNUSED_PORTS = (20_000, 30_000)
+PROXIED = ("gs11", "gs12")  # game servers that reach each other and are reached through proxies
+
+
+class Stage:
+    """``restarts``: the supervisor starts again what dies."""
+
+    def __init__(self, running: Cluster, log: Log, rng: random.Random, *, restarts: bool, lasts_s: float = 0.0) -> None:
+        self.running = running
+        self.rng = rng
+        self.restarts = restarts
+        self.network: Network | None = None
+        self._log = log
+        self._lasts_s = lasts_s
+
+    # -- the log
+    def struck(self, kind: str, target: str = "") -> None:
+        self._log.add(NEMESIS, "invoke", kind, value={"target": target})
+
+    def over(self, kind: str, target: str = "", **more: Any) -> None:
+        """Processes run again, or the network is whole: from here the cluster heals by itself."""
+        self._log.add(NEMESIS, "ok", kind, value={"target": target, **more})
+
+    def end(self) -> None:
+        """What happens from now on belongs to no fault."""
+        self._log.add(NEMESIS, "note", "end")
+
+    # -- processes
+    def pids(self, role: str = "") -> dict[str, int]:
+        """Node → pid of what runs, those joined by hand too."""
+        pids = {str(row["id"]): int(row["pid"]) for row in self.running.processes(role)}
+        prefix = {"gameserver": "gs", "gateway": "gw", "login": "lg", "broker": "br", "store": "st", "": ""}[role]
+        joined = {
+            node: p.pid for node, p in self.running.joined.items() if node.startswith(prefix) and p.poll() is None
+        }
+        return {node: pid for node, pid in (pids | joined).items() if alive(pid)}
+
+    def any_of(self, role: str) -> str:
+        return self.rng.choice(sorted(self.pids(role)))
+
+    def kill(self, *nodes: str) -> dict[str, int]:
+        """SIGKILL in one go; the pids they had."""
+        pids = self.pids()
+        for node in nodes:
+            os.kill(pids[node], signal.SIGKILL)
+        return {node: pids[node] for node in nodes}
+
+    def wait_back(self, killed: Mapping[str, int]) -> None:
+        """Those that the supervisor starts again run again."""
+        if not self.restarts:
+            return
+        for node, pid in killed.items():
+            if node not in self.running.joined:
+                self.running.wait_back(node, pid)
+
+    @contextlib.contextmanager
+    def stopped(self, node: str) -> Iterator[None]:
+        """SIGSTOP within, SIGCONT after, whatever happens."""
+        pid = self.pids()[node]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def member(self) -> str:
+        """A command endpoint to join by: a broker's, or where none is left, a login's."""
+        rows = self.running.processes("broker") or self.running.processes("login")
+        return str(rows[0]["addresses"]["command"])
+
+    def wait_gone(self, node: str, pid: int) -> None:
+        wait_until(lambda: not alive(pid), START_S, f"{node} has ended")
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def last(self, seconds: float) -> None:
+        """The fault goes on for so long, or as long as this run wants."""
+        time.sleep(self._lasts_s or seconds)
+
+    # -- the network
+    def join_proxied(self, network: Network) -> None:
+        """Start PROXIED, each told to others by the ports of its proxies."""
+        self.network = network
+        for node in PROXIED:
+            command, state = free_port(), free_port()
+            self.running.join(
+                "gameserver",
+                node,
+                self.member(),
+                command_port=command,
+                state_port=state,
+                advertise_command=f"tcp://127.0.0.1:{network.listen(node, command)}",
+                advertise_state=f"tcp://127.0.0.1:{network.listen(node, state)}",
+                log_file=self.running.data / "logs" / f"{node}.log",
+            )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def free_row(count: int) -> int:
+    """The first of so many free ports in a row: gateways keep them over a restart of everything. Below those that
+    systems give to connections, or one of these might take it meanwhile."""
+    while True:
+        first = random.randrange(*UNUSED_PORTS)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with path.open("wb", buffering=0) as ballast:
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while ballast.write(bytes(size)):
+                    pass
