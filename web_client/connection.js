@@ -4,13 +4,13 @@
  *   signing in ─> connecting ─hello─> identifying ─ready─> attaching ─attached─> attached
  *        ^             ^                                        ^                   │ detached (owner lost)
  *        │ token gone  └────── waiting (backoff) <── closed ────┴───────────────────┘
- *        └── 4001 or 4008                             └─ 1000, 4000, 4002, 4006: ended
+ *        └── 4001 or 4008                             └─ 1000, 4000, 4002, 4006, 4011: ended
  *
  * A command is kept until its result: sent again on a resumed session, its outcome unknown when the session is new.
  * Everything from outside (sockets, HTTP, time, chance) comes in by the constructor, so that tests script it.
  */
 
-import { closeRule, decode, encodeMoves, PROTOCOL, SUBPROTOCOL } from "./protocol.js";
+import { closeRule, decode, encodeMoves, LEFT, LOGGED_OUT, PROTOCOL, SUBPROTOCOL, VERSION } from "./protocol.js";
 
 export const CLIENT = "web/0.1";
 const BACKOFF_MS = 400;
@@ -47,6 +47,10 @@ export class Connection extends EventTarget {
     this.state = "signing in";
     /** What to tell the player about the state. */
     this.reason = "";
+    /** Why the avatar has no owner, while `detached`: owner_lost, moved, resync. */
+    this.why = "";
+    /** The close code with which it ended; 0 before. */
+    this.ending = 0;
     /** @type {WebSocket | null} */
     this.socket = null;
     this.gateway = "";
@@ -106,10 +110,26 @@ export class Connection extends EventTarget {
     });
   }
 
-  /** Leave for good. */
+  /** Leave; coming back finds the same avatar. */
   bye() {
     this.#send({ t: "bye" });
-    this.#end("Signed out.");
+    this.#end(LEFT);
+  }
+
+  /**
+   * Sign out: all tokens of this guest are void then, and nobody can play it again.
+   * @returns {Promise<boolean>} false: not now (nothing has changed for this page, asking again is safe)
+   */
+  async logout() {
+    const tokens = this.outside.slot.load();
+    try {
+      const response = tokens ? await this.#post("/v1/auth/logout", { refresh_token: tokens.refresh }) : { ok: true, status: 204 };
+      if (!response.ok && response.status !== 401) return false; // 401: signed out already
+    } catch {
+      return false;
+    }
+    if (this.state !== "ended") this.#end(LOGGED_OUT); // unless the gateway closed the socket first
+    return true;
   }
 
   /** The network came back, or the tab came to the front: waste no time. */
@@ -205,9 +225,9 @@ export class Connection extends EventTarget {
     this.socket = null;
     const rule = closeRule(code);
     const beforeReady = this.state === "connecting" || this.state === "identifying";
-    if (rule.again === "no") return this.#end(rule.reason);
+    if (rule.again === "no") return this.#end(code);
     if (rule.again === "token") {
-      if (this.refreshed) return this.#end(rule.reason);
+      if (this.refreshed) return this.#end(code);
       this.refreshed = true;
       this.#expireToken();
       this.#newSession();
@@ -245,14 +265,16 @@ export class Connection extends EventTarget {
     this.#once(wait, () => void this.#connect());
   }
 
-  /** @param {string} reason */
-  #end(reason) {
+  /** For good: only the player begins anew. @param {number} code a close code */
+  #end(code) {
     this.#clear();
+    this.ending = code;
+    if (code === LOGGED_OUT) this.outside.slot.forget(); // its access token may still open a session: nobody wants that
     const socket = this.socket;
     this.socket = null;
     socket?.close(1000);
     this.#abandon();
-    this.#to("ended", reason);
+    this.#to("ended", closeRule(code).reason);
   }
 
   // -- hearing -----------------------------------------------------------------------------------------------------
@@ -275,7 +297,7 @@ export class Connection extends EventTarget {
   /** @param {Message} hello @param {import("./slots.js").Tokens} tokens */
   #hello(hello, tokens) {
     if (hello.protocol_min > PROTOCOL || hello.protocol_max < PROTOCOL) {
-      return this.#end("A new version is out. Reload the page.");
+      return this.#end(VERSION);
     }
     this.gateway = hello.gateway;
     this.#tell("time", { worldMs: hello.world_ms });
@@ -325,6 +347,7 @@ export class Connection extends EventTarget {
       this.#tell("attached", m);
     },
     detached: (m) => {
+      this.why = m.reason;
       this.#tell("detached", m);
       this.#to("detached", m.reason === "owner_lost" ? "Your server is being replaced…" : "Finding your avatar…");
     },

@@ -9,6 +9,7 @@ import { BitmapText, Container, Graphics, Sprite, Text } from "./pixi.js";
 
 const FIGURE_M = 0.0122; // metres per pixel of the drawn parts: chubby, so that faces show
 const BUBBLE_MS = 6_000;
+const PLATE_MS = 90; // time constant with which a plate moves out of another's way
 const STRIDE_M = 0.85; // metres walked per half cycle
 const CLOTHES = [0xe2604f, 0x3f8fd2, 0xf2b33d, 0x57a862, 0x9a6bd0, 0xe0709f, 0x3aa6a0, 0xd98743, 0x6476d9];
 const HAIR = [0x4a3222, 0x2b2a33, 0x8a5a2b, 0xc98f3f, 0xa63f2a, 0x6b6f7a, 0xe3c67a];
@@ -66,6 +67,16 @@ export class Figure {
     this.bubble = null;
     this.bubbleUntil = 0;
     this.server = -1;
+    /** Where the plate goes to lie over no nearer one, and where it is on the way there: pixels up, opacity. */
+    this.aim = { up: 0, alpha: 1 };
+    this.up = 0;
+    this.plateAt = { x: 0, y: 0 };
+  }
+
+  /** The name plate's place before it moves out of others' way. @returns {import("./plates.js").Plate} */
+  plateBox(own = false) {
+    const { width, height } = this.nameText;
+    return { ...this.plateAt, w: width + 18, h: height, depth: own ? Infinity : this.plateAt.y };
   }
 
   #assemble() {
@@ -183,10 +194,14 @@ export class Figure {
     this.bubbleFrom = now;
   }
 
-  /** Place the screen-space parts. @param {number} sx @param {number} sy feet, pixels @param {number} zoom pixels per metre @param {number} now */
-  layout(sx, sy, zoom, now) {
-    const top = sy - 2.75 * zoom;
-    this.plate.position.set(Math.round(sx), Math.round(top));
+  /** Place the screen-space parts. @param {number} sx @param {number} sy feet, pixels @param {number} zoom pixels per metre @param {number} now @param {number} dtMs */
+  layout(sx, sy, zoom, now, dtMs) {
+    const part = 1 - Math.exp(-dtMs / PLATE_MS);
+    this.plateAt = { x: sx, y: sy - 2.75 * zoom };
+    this.up += (this.aim.up - this.up) * part;
+    this.plate.position.set(Math.round(sx), Math.round(this.plateAt.y - this.up));
+    this.nameText.alpha += (this.aim.alpha - this.nameText.alpha) * part;
+    this.dot.alpha = this.nameText.alpha;
     this.plate.zIndex = sy;
     this.dot.position.set(-this.nameText.width / 2 - 8, -8);
     if (!this.bubble) return;

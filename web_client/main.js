@@ -12,6 +12,7 @@ import { OwnMotion } from "./motion.js";
 import { AVATAR_KIND } from "./protocol.js";
 import { Scene } from "./render.js";
 import { takeSlot } from "./slots.js";
+import { Trouble } from "./trouble.js";
 import { Ui } from "./ui.js";
 import { Walker } from "./walker.js";
 import { World } from "./world.js";
@@ -33,6 +34,8 @@ class Game {
     this.world = new World();
     this.own = new OwnMotion(info.walk_m_per_s, (x, y) => ground.walkable(x, y));
     this.walker = new Walker();
+    this.trouble = new Trouble();
+    this.session = 0;
     /** @type {Record<string, number>} */
     this.inventory = {};
     this.entered = false;
@@ -43,8 +46,10 @@ class Game {
     this.lastFrame = performance.now();
     this.frames = 0;
     this.ordering = false;
-    /** The server that was lost with us on it, until another has us; empty otherwise. */
+    /** The server that was lost with us on it, until another has us and has said so; empty otherwise. */
     this.lostServer = "";
+    /** Whether the player has been told of that. */
+    this.noticed = false;
     this.#wireWorld();
     this.#wireConnection();
   }
@@ -75,8 +80,9 @@ class Game {
 
   #wireConnection() {
     this.#on("slice", (slice) => {
-      this.clock.hint(slice.worldMs, performance.now());
-      this.world.apply(slice, performance.now());
+      const now = performance.now();
+      this.clock.hint(slice.worldMs, now);
+      this.world.apply(slice, now, this.clock.now(now));
     });
     this.#on("sight", (sight) => this.world.applySight(sight));
     this.#on("time", ({ worldMs }) => this.clock.hint(worldMs, performance.now()));
@@ -91,22 +97,25 @@ class Game {
     this.#on("problem", ({ code, detail }) => this.ui.toast(detail || code, "warning"));
   }
 
-  /** A socket of its own shows everything anew. @param {any} ready */
+  /** A socket of its own tells everything anew: what was shown in the same session stays until then. @param {any} ready */
   #ready(ready) {
     this.clock.reset();
-    this.world.clear();
+    if (ready.session === this.session) this.world.renew(performance.now());
+    else this.world.clear();
+    this.session = ready.session;
     if (this.avatar && this.avatar !== ready.avatar) location.reload(); // another guest: begin anew
     this.avatar = ready.avatar;
   }
 
   /** @param {any} attached */
   #attached(attached) {
-    this.own.attached(attached.x, attached.y, attached.last_input);
+    this.own.attached(attached.x, attached.y, attached.last_input, this.clock.now(performance.now()));
     if (attached.resync?.inventory) this.#carry(attached.resync.inventory);
     if (!this.entered) this.ui.line("", `Welcome, ${this.connection.name}. Those near you hear what you say.`);
     this.entered = true;
-    if (this.lostServer) this.ui.toast(`The server ${this.lostServer} was lost. You are on ${attached.server} now.`);
+    if (this.lostServer && this.noticed) this.ui.toast(`${this.lostServer} was lost. You are on ${attached.server} now.`);
     this.lostServer = "";
+    this.noticed = false;
   }
 
   /** @param {any} event numbered, addressed to this avatar */
@@ -117,6 +126,7 @@ class Game {
 
   /** @param {Record<string, number>} items */
   #carry(items) {
+    if (JSON.stringify(items) === JSON.stringify(this.inventory)) return; // said again by a new owner
     this.inventory = items;
     this.ui.inventory(items);
   }
@@ -128,6 +138,11 @@ class Game {
   }
 
   // -- what the player does ------------------------------------------------------------------------------------------
+
+  async logout() {
+    if (await this.connection.logout()) return;
+    this.ui.toast("Signing out is not possible right now. Try again in a moment.", "warning");
+  }
 
   /** @param {string} text */
   async say(text) {
@@ -270,14 +285,19 @@ class Game {
 
   /** @param {number} now @param {number} worldMs */
   #status(now, worldMs) {
-    const { reason, retryAt, name, server, gateway } = this.connection;
+    const { reason, why, retryAt, name, server, gateway, ending } = this.connection;
+    const silentMs = this.own.unansweredMs(worldMs);
     /** @type {import("./connection.js").Shown} */
     let state = this.connection.state;
-    if (state === "attached" && this.own.unansweredMs(worldMs) > UNANSWERED_MS) state = "unanswered";
+    if (state === "attached" && silentMs > UNANSWERED_MS) state = "unanswered";
     const ready = this.entered && this.scene.chunks.covers(this.scene.view);
     this.shownOnce ||= Boolean(ready);
-    this.ui.connection(state === "attached" && !this.shownOnce ? "attaching" : state, reason, this.shownOnce, retryAt - now, now);
-    this.ui.badge({ name, server, gateway, latencyMs: this.clock.latencyMs, state });
+    const retryInMs = retryAt - now;
+    const told = this.trouble.judge({ state, why, reason, server, entered: this.shownOnce, retryInMs, silentMs }, now);
+    this.noticed ||= told.notice !== "";
+    this.ui.notice(told.notice);
+    this.ui.connection({ state, reason, entered: this.shownOnce, retryInMs, ending, shown: told.overlay });
+    this.ui.badge({ name, server, gateway, latencyMs: this.clock.latencyMs, lost: told.lost });
   }
 }
 
@@ -307,6 +327,8 @@ function expose(game) {
         return { id: e.id, kind: scene.kinds.get(e.kind)?.name ?? String(e.kind), x, y, publisher: e.publisher, epoch: e.epoch, version: e.version, fields, saying: scene.figures.get(e.id)?.saying ?? "" };
       });
     },
+    /** The name plates as they are shown: middle, bottom, size in CSS pixels, opacity. */
+    get plates() { return [...scene.figures.values()].map((f) => ({ ...f.plateBox(), y: f.plate.y, alpha: f.nameText.alpha })); },
     /** Where something stands on screen, CSS pixels. @param {number} x @param {number} y */
     project: (x, y) => scene.project(x, y),
     /** The entity under a place on screen; 0 = none. @param {number} x @param {number} y CSS pixels */
@@ -324,7 +346,7 @@ async function describe(ui) {
     } catch {
       // no gateway yet
     }
-    ui.connection("waiting", "The world does not answer yet.", false, 0, performance.now());
+    ui.connection({ state: "waiting", reason: "The world does not answer yet.", entered: false, retryInMs: 0, ending: 0, shown: true });
     await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
   }
 }
@@ -336,6 +358,7 @@ async function main() {
   const ui = new Ui({
     say: (text) => void game?.say(text),
     reload: () => location.reload(),
+    logout: () => void game?.logout(),
     zoom: (factor) => game?.scene.zoomBy(factor),
   });
   const info = await describe(ui);

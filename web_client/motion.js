@@ -13,7 +13,7 @@ const SEND_LEAST_MS = 50; // between two claims, however often the direction cha
 const RESEND_MS = 500; // an unacknowledged last claim is said again, under a new number
 const GLIDE_MS = 120; // time constant with which a shown error dies away
 const SNAP_M = 12; // a bigger error is shown at once
-const REJOIN_M = 2.5; // after a fail-over, a smaller difference is no correction
+const REJOIN_M = 7.5; // a new owner accepts a claim so far from where it knows us: a second's walk, docs/protocol/05
 const STEP_S = 0.05; // walking is tried in steps no longer than this
 const UNACKNOWLEDGED = 64; // claims remembered; the oldest are forgotten
 
@@ -62,6 +62,7 @@ export class OwnMotion {
     this.sentVx = 0;
     this.sentVy = 0;
     this.lastTime = 0;
+    this.ownedSince = 0; // world time at which the present owner was found
     this.glide = new Glide();
     this.corrections = 0;
   }
@@ -75,14 +76,17 @@ export class OwnMotion {
   }
 
   /**
-   * Attached: the owner's word on where we are. Numbers go on above what it has applied.
-   * @param {number} x @param {number} y @param {number} lastInput
+   * Attached: the owner's word on where we are. Numbers go on above what it has applied; claims it has not applied are on
+   * their way to it, so it will say what becomes of them. Near enough, we stay where we have walked to meanwhile: the next
+   * claim says so.
+   * @param {number} x @param {number} y @param {number} lastInput @param {number} [worldMs]
    */
-  attached(x, y, lastInput) {
+  attached(x, y, lastInput, worldMs = 0) {
     this.input = Math.max(this.input, lastInput);
-    this.acknowledged = Math.max(this.acknowledged, lastInput);
-    this.pending = [];
+    this.acknowledged = lastInput; // of a dead owner's last half second the new one may know nothing
+    this.pending = this.pending.filter((move) => move.input > lastInput);
     this.sentAt = -Infinity;
+    this.ownedSince = worldMs;
     if (!this.placed) {
       this.x = x;
       this.y = y;
@@ -171,7 +175,7 @@ export class OwnMotion {
   /** How long the owner has left our oldest claim without an echo. @param {number} worldMs */
   unansweredMs(worldMs) {
     const oldest = this.pending[0];
-    return oldest ? Math.max(worldMs - oldest.time, 0) : 0;
+    return oldest ? Math.max(worldMs - Math.max(oldest.time, this.ownedSince), 0) : 0;
   }
 
   /** @param {number} x @param {number} y */

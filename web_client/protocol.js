@@ -221,27 +221,32 @@ export function encodeMoves(moves) {
 /**
  * Close codes of `docs/protocol`: whether to connect again, and how.
  * `at once`: without waiting; `backoff`: after a growing pause; `fresh`: as a new session; `token`: with a fresh access
- * token, once; `no`: never by itself.
- * @type {Record<number, {reason: string, again: "no" | "at once" | "backoff" | "fresh" | "token"}>}
+ * token, once; `no`: never by itself, a page says so (`title`, `button`).
+ * @typedef {{reason: string, again: "no" | "at once" | "backoff" | "fresh" | "token", title?: string, button?: string}} CloseRule
+ * @type {Record<number, CloseRule>}
  */
 export const CLOSE_CODES = {
-  1000: { reason: "Signed out.", again: "no" },
+  1000: { reason: "Your avatar has left the world.", again: "no", title: "Until next time", button: "Come back" },
   1007: { reason: "The server did not understand this page. Reload it.", again: "no" },
   1009: { reason: "The server did not understand this page. Reload it.", again: "no" },
   1012: { reason: "The gateway restarts.", again: "at once" },
   4000: { reason: "The server did not understand this page. Reload it.", again: "no" },
   4001: { reason: "The sign-in has run out.", again: "token" },
-  4002: { reason: "Your avatar is being played elsewhere.", again: "no" },
+  4002: { reason: "Your avatar is being played elsewhere: in another window, or on another device.", again: "no", title: "Playing elsewhere", button: "Play here instead" },
   4003: { reason: "The connection was too slow.", again: "backoff" },
   4004: { reason: "Too many messages.", again: "backoff" },
   4005: { reason: "The connection went silent.", again: "at once" },
-  4006: { reason: "A new version is out. Reload the page.", again: "no" },
+  4006: { reason: "A new version is out. Reload the page.", again: "no", title: "Out of date" },
   4008: { reason: "The session has expired.", again: "fresh" },
   4009: { reason: "The world is full.", again: "backoff" },
   4010: { reason: "Connecting took too long.", again: "backoff" },
+  4011: { reason: "This guest has signed out, and is not coming back.", again: "no", title: "Signed out", button: "Play as a new guest" },
 };
+export const LEFT = 1000;
+export const VERSION = 4006;
+export const LOGGED_OUT = 4011;
 
-/** @param {number} code */
+/** @param {number} code @returns {CloseRule} */
 export function closeRule(code) {
   return CLOSE_CODES[code] ?? { reason: "The connection was lost.", again: /** @type {const} */ ("backoff") };
 }

@@ -12,6 +12,7 @@ import { Figure } from "./figures.js";
 import { OtherMotion } from "./motion.js";
 import { Thing } from "./nodes.js";
 import { Application, Container } from "./pixi.js";
+import { spread } from "./plates.js";
 import { AVATAR_KIND } from "./protocol.js";
 
 const ZOOM = { least: 9, most: 46, first: 27 }; // pixels per metre
@@ -22,6 +23,7 @@ const BATCH_TEXTURES = 4; // sampled per pixel in one draw call: 16 cost a softw
 const SLOW_MS = 55; // frames longer than this, on average, are drawn with fewer pixels
 const JUDGE_MS = 2_500; // … judged over so long
 const COARSEST = 0.6; // pixels drawn per pixel shown, at least
+const PLATES = 150; // in a denser crowd names lie as they come
 const FLUSH_MS = 50; // longest frame that motion is smoothed over
 
 /** @typedef {import("./world.js").Entity} Entity */
@@ -133,6 +135,7 @@ export class Scene {
       else this.#thing(entity, frame);
     }
     if (own.placed) this.#ownFigure(frame);
+    this.#spreadPlates(frame.avatar);
     this.fresh.clear();
     this.effects.update(now, dtMs, view, (x, y) => this.project(x, y));
     this.app.render();
@@ -169,7 +172,7 @@ export class Scene {
     const figure = this.#figure(avatar);
     figure.label(name, server, true);
     figure.pose(own.shownX, own.shownY, own.vx, own.vy, now, dtMs);
-    figure.layout(...this.project(own.shownX, own.shownY), this.zoom, now);
+    figure.layout(...this.project(own.shownX, own.shownY), this.zoom, now, dtMs);
   }
 
   /** @param {Entity} entity @param {any} frame */
@@ -182,7 +185,16 @@ export class Scene {
     const figure = this.#figure(entity.id);
     figure.label(String(entity.groups.get(0)?.fields[0] ?? ""), entity.publisher, false);
     figure.pose(motion.x, motion.y, entity.vx, entity.vy, now, dtMs);
-    figure.layout(...this.project(motion.x, motion.y), this.zoom, now);
+    figure.layout(...this.project(motion.x, motion.y), this.zoom, now, dtMs);
+  }
+
+  /** No name over another. @param {number} avatar */
+  #spreadPlates(avatar) {
+    const figures = [...this.figures.values()];
+    if (figures.length < 2 || figures.length > PLATES) return;
+    spread(figures.map((figure) => figure.plateBox(figure.id === avatar))).forEach((shift, i) => {
+      /** @type {Figure} */ (figures[i]).aim = shift;
+    });
   }
 
   /** @param {Entity} entity @param {any} frame */

@@ -2,11 +2,11 @@
 
 import { icon } from "./art.js";
 import { serverColor } from "./colors.js";
+import { closeRule } from "./protocol.js";
 
 const LOG_LINES = 120; // older ones go
 const TOAST_MS = 4_200;
 const TOASTS = 4;
-const OVERLAY_AFTER_MS = 900; // shorter interruptions show in the badge only
 const HELP_KEY = "projectk.help.seen";
 
 /** @param {string} id @returns {any} */
@@ -24,13 +24,20 @@ function make(tag, className, text = "") {
   return made;
 }
 
+/** Begin a CSS animation anew. @param {HTMLElement} element @param {string} name */
+function restart(element, name) {
+  element.classList.remove(name);
+  void element.offsetWidth;
+  element.classList.add(name);
+}
+
 const WAITING = {
   "signing in": "Signing in", connecting: "Connecting", identifying: "Entering the world", attaching: "Finding your avatar",
-  detached: "Your server is being replaced", unanswered: "Your server does not answer", waiting: "Connection lost", ended: "Disconnected", attached: "",
+  detached: "Finding your avatar", unanswered: "Finding your avatar", waiting: "Connection lost", ended: "Disconnected",
 };
 
 export class Ui {
-  /** @param {{say: (text: string) => void, reload: () => void, zoom: (factor: number) => void}} wishes */
+  /** @param {{say: (text: string) => void, reload: () => void, logout: () => void, zoom: (factor: number) => void}} wishes */
   constructor(wishes) {
     this.wishes = wishes;
     this.overlay = byId("overlay");
@@ -42,7 +49,6 @@ export class Ui {
     this.shown = new Map();
     /** @type {string[]} */
     this.lines = [];
-    this.troubledSince = 0;
     this.items = /** @type {{name: string, label: string, color: string}[]} */ ([]);
     byId("chat-form").addEventListener("submit", (/** @type {Event} */ event) => this.#submit(event));
     this.input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -53,6 +59,7 @@ export class Ui {
     byId("zoom-out").addEventListener("click", () => wishes.zoom(1 / 1.3));
     byId("help-button").addEventListener("click", () => this.help());
     byId("help-close").addEventListener("click", () => this.help(false));
+    this.#signOut(wishes.logout);
     if (localStorage.getItem(HELP_KEY)) byId("help").hidden = true;
   }
 
@@ -60,6 +67,17 @@ export class Ui {
   know(worldInfo) {
     this.items = worldInfo.items;
     this.inventory({});
+  }
+
+  /** Asked once more: a guest that has signed out is gone. @param {() => void} wish */
+  #signOut(wish) {
+    const question = byId("leave");
+    byId("leave-button").addEventListener("click", () => question.showModal());
+    byId("leave-no").addEventListener("click", () => question.close());
+    byId("leave-yes").addEventListener("click", () => {
+      question.close();
+      wish();
+    });
   }
 
   // -- chat ------------------------------------------------------------------------------------------------------------
@@ -119,18 +137,20 @@ export class Ui {
 
   // -- the badge -------------------------------------------------------------------------------------------------------
 
-  /** @param {{name: string, server: string, gateway: string, latencyMs: number, state: import("./connection.js").Shown}} me */
-  badge({ name, server, gateway, latencyMs, state }) {
+  /** @param {{name: string, server: string, gateway: string, latencyMs: number, lost: boolean}} me */
+  badge({ name, server, gateway, latencyMs, lost }) {
     const set = (/** @type {string} */ id, /** @type {string} */ text) => {
       const element = byId(id);
       if (element.textContent !== text) element.textContent = text;
     };
     set("badge-name", name || "…");
+    const pill = byId("badge-server");
+    if (server && /\d/.test(pill.textContent) && pill.textContent !== server) restart(pill, "changed");
     set("badge-server", server || "no server");
-    byId("badge-server").style.setProperty("--server", serverColor(server || "0"));
+    pill.style.setProperty("--server", serverColor(server || "0"));
     set("badge-gateway", gateway ? `via ${gateway}` : "");
     set("badge-latency", Number.isNaN(latencyMs) ? "– ms" : `${Math.round(latencyMs)} ms`);
-    const quality = state !== "attached" ? "lost" : latencyMs > 250 ? "slow" : latencyMs > 120 ? "fair" : "good";
+    const quality = lost ? "lost" : latencyMs > 250 ? "slow" : latencyMs > 120 ? "fair" : "good";
     byId("badge-dot").className = `dot ${quality}`;
     byId("badge").setAttribute("aria-label", `${name}, on server ${server}, ${Math.round(latencyMs) || 0} milliseconds, connection ${quality}`);
   }
@@ -163,25 +183,34 @@ export class Ui {
 
   // -- connection --------------------------------------------------------------------------------------------------------
 
-  /** @param {import("./connection.js").Shown} state @param {string} reason @param {boolean} entered @param {number} inMs until the next try @param {number} now */
-  connection(state, reason, entered, inMs, now) {
-    const fine = state === "attached";
-    if (fine) this.troubledSince = 0;
-    else this.troubledSince ||= now;
-    const late = now - this.troubledSince > OVERLAY_AFTER_MS;
-    const show = !fine && (!entered || state === "ended" || late);
-    this.overlay.classList.toggle("shown", show);
-    this.overlay.classList.toggle("veiled", !entered);
-    this.overlay.setAttribute("aria-hidden", String(!show));
-    if (!show) return;
+  /** A word of trouble that needs nobody's hands; empty: none. @param {string} words */
+  notice(words) {
+    const notice = byId("notice");
+    notice.classList.toggle("shown", words !== "");
+    if (words && notice.textContent !== words) notice.textContent = words; // the last words fade out with it
+  }
+
+  /**
+   * The page before the game, over it, and after it.
+   * @param {{state: import("./connection.js").Shown, reason: string, entered: boolean, retryInMs: number, ending: number, shown: boolean}} is
+   */
+  connection({ state, reason, entered, retryInMs, ending, shown }) {
+    const ended = state === "ended";
+    this.overlay.classList.toggle("shown", shown);
+    this.overlay.classList.toggle("veiled", !entered || ended);
+    this.overlay.setAttribute("aria-hidden", String(!shown));
+    if (!shown) return;
     const text = (/** @type {string} */ id, /** @type {string} */ words) => {
       if (byId(id).textContent !== words) byId(id).textContent = words;
     };
-    text("overlay-title", WAITING[state]);
-    const soon = state === "waiting" && inMs > 950 ? ` Trying again in ${Math.ceil(inMs / 1000)} s.` : "";
-    text("overlay-reason", (reason === `${WAITING[state]}…` ? "" : reason) + soon);
-    byId("overlay-button").hidden = state !== "ended";
-    byId("overlay-spinner").hidden = state === "ended";
+    const rule = closeRule(ending);
+    const waiting = WAITING[state === "attached" ? "attaching" : state];
+    text("overlay-title", ended ? (rule.title ?? "Disconnected") : waiting);
+    const soon = state === "waiting" && retryInMs > 950 ? ` Trying again in ${Math.ceil(retryInMs / 1000)} s.` : "";
+    text("overlay-reason", (reason === `${waiting}…` ? "" : reason) + soon);
+    text("overlay-button", rule.button ?? "Reload");
+    byId("overlay-button").hidden = !ended;
+    byId("overlay-spinner").hidden = ended;
   }
 
   // -- toasts and help -----------------------------------------------------------------------------------------------------

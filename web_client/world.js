@@ -13,6 +13,10 @@ import { DESPAWNED, kindOf } from "./protocol.js";
 
 export const HIDE_AFTER_LEAVE_MS = 500;
 export const HANDED_WAIT_MS = 5_000;
+/** After a change of the gateway, what it has not told of by then is gone. */
+export const RENEW_MS = 1_500;
+/** Older area events are replayed for others' sake: not seen any more. */
+export const EVENT_AGE_MS = 5_000;
 /** A mover nothing is heard of is not walked on for longer. */
 export const EXTRAPOLATE_MS = 1_500;
 const EVENTS_REMEMBERED = 512; // area events known by (entity, epoch, number); the oldest are forgotten
@@ -47,6 +51,8 @@ export class Entity {
     this.hideAt = 0;
     /** While handed over, snapshots of the old publisher do not remove it. */
     this.awaited = false;
+    /** Told by a gateway that we have left; the present one has yet to. */
+    this.doubted = false;
   }
 
   get placed() {
@@ -94,8 +100,8 @@ export class World {
     return this.entities.get(id);
   }
 
-  /** @param {Slice} slice @param {number} now client time, ms */
-  apply(slice, now) {
+  /** @param {Slice} slice @param {number} now client time, ms @param {number} [worldMs] world time now */
+  apply(slice, now, worldMs = slice.worldMs) {
     this.counters.slices++;
     const known = this.generations.get(slice.publisher) ?? 0;
     if (slice.generation < known) {
@@ -108,7 +114,7 @@ export class World {
     for (const record of slice.handed) this.#handed(record, now);
     for (const record of slice.leaves) this.#leave(record, slice, now);
     if (slice.snapshot) this.#replace(slice);
-    for (const event of slice.events) this.#event(event);
+    if (worldMs - slice.worldMs <= EVENT_AGE_MS) for (const event of slice.events) this.#event(event);
   }
 
   /** @param {Sight} sight */
@@ -128,7 +134,16 @@ export class World {
     }
   }
 
-  /** A new view (other gateway, new session): everything comes again. */
+  /** Another gateway tells all anew: what is shown stays until it has. @param {number} now client time, ms */
+  renew(now) {
+    for (const entity of this.entities.values()) {
+      entity.doubted = true;
+      entity.hideAt = now + RENEW_MS;
+    }
+    this.sight.clear();
+  }
+
+  /** A new session: everything comes again. */
   clear() {
     for (const entity of [...this.entities.values()]) this.#forget(entity);
     this.sight.clear();
@@ -152,6 +167,10 @@ export class World {
     if (entity.placed && older(record.epoch, record.version, entity)) return;
     const advanced = !entity.placed || newer(record.epoch, record.version, entity);
     if (!advanced && entity.publisher !== slice.publisher) return;
+    if (!advanced && entity.doubted) {
+      entity.doubted = false;
+      entity.hideAt = 0;
+    }
     if (!advanced && (slice.worldMs < entity.at || entity.hideAt)) return;
     entity.epoch = record.epoch;
     entity.version = record.version;
@@ -166,6 +185,7 @@ export class World {
     entity.subcell = slice.subcell;
     entity.hideAt = 0;
     entity.awaited = false;
+    entity.doubted = false;
     this.onMotion(entity);
   }
 

@@ -97,6 +97,8 @@ class FakeGateway:
         }
         if path in answers:
             route.fulfill(json=answers[path])
+        elif path == "/v1/auth/logout":
+            route.fulfill(status=204)
         else:
             route.fulfill(status=404)
 

@@ -11,6 +11,20 @@ from tests.browser.pages import PlayPage
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
+TOKENS = "() => localStorage.getItem('projectk.slot.0.tokens')"
+# One's own figure, with room for a name above it, and the panel that explains the game.
+HELP_AND_OWN = """() => {
+  const [x, y] = projectk.project(projectk.position.x, projectk.position.y);
+  const help = document.getElementById("help").getBoundingClientRect();
+  const scale = projectk.project(1, 0)[0] - projectk.project(0, 0)[0];
+  const [left, right, top, bottom] = [x - 65, x + 65, y - 2.75 * scale - 18, y];
+  const over = help.left < right && left < help.right && help.top < bottom && top < help.bottom;
+  return { over, help: help.toJSON(), own: [left, top, right, bottom] };
+}"""
+APART = """(plates) => plates.every((a, i) => plates.slice(i + 1).every((b) => a.alpha < 0.5 || b.alpha < 0.5
+  || Math.abs(a.x - b.x) >= (a.w + b.w) / 2 - 1 || Math.abs(a.y - b.y) >= Math.min(a.h, b.h) - 1))"""
+
+
 @pytest.fixture
 def context(profile: Callable[..., BrowserContext]) -> BrowserContext:
     return profile()
@@ -53,7 +67,7 @@ def test_a_dropped_socket_is_resumed_and_the_order_goes_again(context: BrowserCo
     assert play.state()["state"] == "attached"
 
 
-def test_replaced_says_so_and_stays_away(context: BrowserContext) -> None:
+def test_replaced_and_signed_out_say_so_and_stay_away_until_the_player_wishes(context: BrowserContext) -> None:
     gateway = FakeGateway()
     play = enter(context, gateway, shown=False)
     gateway.socket.close(code=4002)
@@ -61,6 +75,35 @@ def test_replaced_says_so_and_stays_away(context: BrowserContext) -> None:
     play.page.wait_for_timeout(1_500)
     assert len(gateway.sockets) == 1
     assert "elsewhere" in play.page.inner_text("#overlay")
+    play.page.click("#overlay-button >> text=Play here instead")
+    play.wait_attached()
+    assert len(gateway.sockets) == 2
+    assert "refresh" in play.page.evaluate(TOKENS)
+
+    play.page.click("#leave-button")
+    play.page.click("#leave-no")
+    assert play.state()["state"] == "attached"
+    play.page.click("#leave-button")
+    play.page.click("#leave-yes")
+    play.wait("projectk.state === 'ended'")
+    play.page.wait_for_selector("#overlay-title >> text=Signed out")
+    assert play.page.evaluate(TOKENS) is None
+    play.page.click("#overlay-button >> text=Play as a new guest")
+    play.wait_attached()
+
+
+def test_nothing_lies_over_ones_own_avatar_and_no_name_over_another(context: BrowserContext) -> None:
+    gateway = FakeGateway()
+    for number in range(3):
+        gateway.join(30 + number, ("Misty Wren", "Copper Fox", "Quiet Heron")[number], number + 0.5, number * 0.3)
+    play = enter(context, gateway)
+    for width, height in ((720, 450), (390, 600), (1280, 720)):
+        play.page.set_viewport_size({"width": width, "height": height})
+        play.pass_ms(100)
+        found = play.page.evaluate(HELP_AND_OWN)
+        assert not found["over"], (width, height, found)
+    play.wait("projectk.plates.length === 4")
+    play.wait(f"({APART})(projectk.plates)")
 
 
 def test_pointing_shows_name_owner_and_what_is_left(context: BrowserContext) -> None:

@@ -67,6 +67,7 @@ class Script {
     /** @type {{path: string, origin: string}[]} */
     this.requests = [];
     this.refreshStatus = 200;
+    this.logoutStatus = 204;
     this.guests = 0;
     this.store = memory();
     this.connection = new Connection(/** @type {any} */ ({
@@ -99,6 +100,7 @@ class Script {
     if (url.pathname === "/v1/gateways") {
       return Response.json({ gateways: [{ id: "gw1", url: "http://a" }, { id: "gw2", url: "http://b" }] });
     }
+    if (url.pathname === "/v1/auth/logout") return new Response(null, { status: this.logoutStatus });
     if (url.pathname === "/v1/auth/refresh") {
       return Response.json(granted("refreshed"), { status: this.refreshStatus });
     }
@@ -229,6 +231,46 @@ test("replaced is the end; unauthorized fetches one fresh token, once", async ()
   assert.equal(u.socket.last("identify").token, "refreshed");
   u.socket.drop(4001);
   assert.equal(u.connection.state, "ended");
+});
+
+test("logged out, here or elsewhere, is the end of this guest: nothing reconnects, its tokens are gone", async () => {
+  const s = new Script();
+  await s.open();
+  const order = s.connection.order("gather", { target: 5 });
+  s.socket.drop(4011);
+  assert.equal((await order).ok, false);
+  await s.pass(60_000);
+  s.connection.nudge();
+  await s.pass(1_000);
+  assert.deepEqual([s.connection.state, s.connection.ending, s.sockets.length], ["ended", 4011, 1]);
+  assert.equal(s.store.map.has("projectk.slot.0.tokens"), false);
+});
+
+test("signing out takes back the tokens; where that cannot be done nothing changes", async () => {
+  const s = new Script();
+  await s.open();
+  s.logoutStatus = 503;
+  assert.equal(await s.connection.logout(), false);
+  assert.deepEqual([s.connection.state, s.store.map.has("projectk.slot.0.tokens")], ["attached", true]);
+  s.logoutStatus = 204;
+  assert.equal(await s.connection.logout(), true);
+  assert.deepEqual([s.connection.state, s.connection.ending], ["ended", 4011]);
+  assert.equal(s.store.map.has("projectk.slot.0.tokens"), false);
+});
+
+test("an owner that gives the avatar away: the socket, the session and what is under way stay", async () => {
+  const s = new Script();
+  await s.open();
+  const order = s.connection.order("gather", { target: 5 });
+  s.socket.say({ t: "detached", reason: "moved" });
+  assert.deepEqual([s.connection.state, s.connection.why], ["detached", "moved"]);
+  s.socket.say({
+    t: "attached", server: "gs3", epoch: 2, stream: 120, event: 0, last_input: 0, x: 1, y: 2, radius: 50, world_ms: 1,
+    resync: null,
+  });
+  assert.deepEqual([s.connection.state, s.connection.server, s.sockets.length], ["attached", "gs3", 1]);
+  s.socket.say({ t: "result", n: 1, ok: true, value: {} }); // the gateway has asked the new owner
+  assert.deepEqual(await order, { ok: true, value: {} });
 });
 
 test("a guest whose refresh token is refused becomes a new guest", async () => {

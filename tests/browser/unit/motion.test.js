@@ -49,8 +49,9 @@ test("how long the owner leaves claims unanswered counts from the oldest, until 
   assert.equal(m.unansweredMs(2_600), 1_600);
   m.reconcile({ x: 100.3, y: 100, vx: 6, vy: 0, lastInput: 5, flags: 0 });
   assert.equal(m.unansweredMs(2_600), 1_500);
-  m.attached(100.3, 100, 0);
+  m.attached(100.3, 100, 0, 2_600);
   assert.equal(m.unansweredMs(2_600), 0);
+  assert.equal(m.unansweredMs(3_000), 400, "the claim on its way to the new owner is to be answered too");
 });
 
 test("an unacknowledged last claim is said again until the owner echoes it", () => {
@@ -81,11 +82,39 @@ test("an overruled claim puts us where the owner says; the picture glides there"
   assert.equal(m.x, 100.5);
 });
 
+test("a new owner changes nothing of the walk: what it has not applied stays under way, and the next claim comes at once", () => {
+  const m = own();
+  for (let i = 0; i < 10; i++) m.step(1, 0, 50);
+  m.claim(1_000);
+  for (let i = 0; i < 10; i++) m.step(1, 0, 50);
+  m.claim(1_500);
+  const shown = m.shownX;
+  m.attached(103, 100, 5, 1_550); // it has applied the first claim; where it stands lies a way back
+  assert.equal(m.shownX, shown);
+  assert.equal(m.x, shown);
+  assert.deepEqual(m.pending.map((move) => move.input), [6]);
+  assert.equal(m.claim(1_560)?.input, 7);
+  assert.equal(m.reconcile({ x: 106, y: 100, vx: 6, vy: 0, lastInput: 7, flags: 0 }), false);
+  assert.deepEqual([m.x, m.pending.length, m.corrections], [shown, 0, 0]);
+});
+
+test("an owner that knows less than the lost one may still overrule what that one had accepted", () => {
+  const m = own();
+  m.step(1, 0, 500);
+  m.claim(1_000);
+  m.reconcile({ x: 103, y: 100, vx: 6, vy: 0, lastInput: 5, flags: 0 });
+  m.attached(101, 100, 4, 2_000);
+  assert.equal(m.reconcile({ x: 101, y: 100, vx: 0, vy: 0, lastInput: 5, flags: 1 }), true);
+  assert.equal(m.x, 101);
+});
+
 test("after a fail-over numbers go on, and only a real difference moves us", () => {
   const m = own();
   m.step(1, 0, 100);
   m.attached(100.2, 100, 40);
   assert.ok(Math.abs(m.x - 100.6) < 1e-9);
+  m.attached(94, 100, 40);
+  assert.ok(Math.abs(m.x - 100.6) < 1e-9, "the owner's walking budget allows that");
   m.attached(90, 100, 40);
   assert.equal(m.x, 90);
   m.step(1, 0, 50);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DESPAWNED } from "../../../web_client/protocol.js";
-import { HANDED_WAIT_MS, HIDE_AFTER_LEAVE_MS, World } from "../../../web_client/world.js";
+import { EVENT_AGE_MS, HANDED_WAIT_MS, HIDE_AFTER_LEAVE_MS, RENEW_MS, World } from "../../../web_client/world.js";
 
 const AVATAR = 2 ** 48 + 7;
 const TREE = 2 * 2 ** 48 + 3;
@@ -137,4 +137,45 @@ test("an area event is told once", () => {
   w.apply(slice({ events: [event] }), 0);
   w.apply(slice({ events: [event, { ...event, number: 4 }] }), 0);
   assert.equal(told, 2);
+});
+
+test("what was said long ago is not heard by who comes now", () => {
+  const w = world();
+  /** @type {number[]} */
+  const heard = [];
+  w.onEvent = (event) => heard.push(event.number);
+  const said = (/** @type {number} */ number, /** @type {number} */ worldMs) =>
+    slice({ worldMs, snapshot: true, events: [{ entity: AVATAR, epoch: 1, number, body: { kind: "say" } }] });
+  w.apply(said(1, 10_000), 0, 10_000 + EVENT_AGE_MS + 1);
+  w.apply(said(2, 10_000), 0, 10_000 + EVENT_AGE_MS);
+  w.apply(said(3, 10_200), 0, 10_000);
+  assert.deepEqual(heard, [2, 3]);
+});
+
+test("another gateway tells all anew: nothing is gone before it had the time to, nothing stays that it does not tell of", () => {
+  const w = world();
+  /** @type {number[]} */
+  const gone = [];
+  w.onGone = (entity) => gone.push(entity.id);
+  w.apply(slice({ worldMs: 2_000, motion: [motion({ version: 3 }), motion({ entity: TREE, x: 9 }), motion({ entity: 99 })] }), 0);
+  w.renew(100);
+  assert.deepEqual([w.entities.size, gone], [3, []]);
+  w.applySight({ type: "sight", entered: [10, 11], left: [] });
+  // the same news once more, from an older frame in the new gateway's mirror, and newer news of another
+  w.apply(slice({ worldMs: 1_500, motion: [motion({ entity: TREE, x: 9 })] }), 200);
+  w.apply(slice({ worldMs: 2_100, motion: [motion({ version: 4, x: 7 })] }), 200);
+  w.tick(100 + RENEW_MS);
+  assert.deepEqual(gone, [99]);
+  assert.deepEqual([w.get(AVATAR)?.x, w.get(TREE)?.x, w.get(TREE)?.at], [7, 9, 2_000]);
+});
+
+test("speech that another gateway repeats is heard once", () => {
+  const w = world();
+  let heard = 0;
+  w.onEvent = () => (heard += 1);
+  const said = slice({ events: [{ entity: AVATAR, epoch: 1, number: 4, body: { kind: "say" } }] });
+  w.apply(said, 0, 1_200);
+  w.renew(100);
+  w.apply(said, 200, 1_400);
+  assert.equal(heard, 1);
 });
