@@ -101,7 +101,7 @@ TOPIC_BYTES: Final = 8  # fixed, because topics match by prefix
 # -- the durable plane -------------------------------------------------------------------------------------------------
 SRV_RENEW_MS: Final = 1_000
 OWNED_SHARDS: Final = 8
-MOTION_DOCUMENT_MS: Final = 500
+MOTION_DOCUMENT_MS: Final = 400  # between two writes: with the time of a write, an avatar is put back by 500 ms at most
 WRITE_BEHIND_MS: Final = 250
 GROUP_COMMIT_MS: Final = 5  # a group commits once nothing more is queued (to linger only cost latency), or after this
 GROUP_COMMIT_WRITES: Final = 512

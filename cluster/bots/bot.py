@@ -28,6 +28,7 @@ from world.limits import (
 
 _WORDS = ("hello", "nice trees here", "anyone seen berries?", "over here", "wood, wood, wood", "what a view")
 _ARRIVED_M = 5.0
+AT_ONCE = frozenset({1012})  # the gateway has spread its clients over time itself
 CLUSTER_CODES = frozenset({"unreachable", "store_unavailable", "internal", "deadline", "busy", "moved"})
 
 
@@ -124,13 +125,15 @@ class Bot:
         """After a lost connection: resume, or a new session where the close code says so; else this bot is out."""
         client, tally = self.client, self._worker.tally
         tally.errors[f"closed_{client.close_code}"] += 1
-        backoff_ms = BOT_RECONNECT_MS
+        backoff_ms, waits = BOT_RECONNECT_MS, client.close_code not in AT_ONCE
         while client.lost.is_set() and not self._worker.stopping.is_set():
             if not client.may_reconnect:
                 await self._worker.stopping.wait()
                 return
-            await self._pause(self._rng.uniform(0.5, 1.0) * backoff_ms)
-            backoff_ms = min(2 * backoff_ms, BOT_RECONNECT_CAP_MS)
+            if waits:
+                await self._pause(self._rng.uniform(0.5, 1.0) * backoff_ms)
+                backoff_ms = min(2 * backoff_ms, BOT_RECONNECT_CAP_MS)
+            waits = True
             try:
                 if not client.access_token:
                     await client.refresh()

@@ -2,6 +2,7 @@
 ``--only kill-gameserver --bots 200 --repeat 5`` is one row of docs/reliability.md.
 """
 
+import os
 import random
 import signal
 import sys
@@ -34,6 +35,8 @@ def chaos(
     """Exit code 1 where anything was lost, doubled or forked; bounds that were missed are said and cost nothing."""
     if only and only not in ROWS:
         raise typer.BadParameter(f"{only!r} is none of {', '.join(ROWS)}", param_hint="'--only'")
+    if only and ROWS[only].small_disk and os.geteuid() != 0:
+        raise typer.BadParameter(f"{only} mounts a small disk: that needs root", param_hint="'--only'")
     seed = seed or random.SystemRandom().randrange(1, 1 << 31)
     row = ROWS[only] if only else Row(MIXED, (), {"gameservers": 2}, settle_s=8, proxied=True)
     console.print(f"seed {seed}, {bots} bots, {only or f'{seconds:.0f} s of everything'}")

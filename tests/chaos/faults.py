@@ -1,8 +1,6 @@
 """What the nemesis can do. Each fault strikes, waits as long as it lasts, and ends with all processes running again;
 the healing goes on by itself afterwards."""
 
-import os
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -110,17 +108,26 @@ def power_cut(stage: Stage) -> None:
 
 
 def _drain(role: str) -> Fault:
+    """As an operator does it; the supervisor starts it anew."""
+
     def fault(stage: Stage) -> None:
         kind = f"drain-{role}"
         node = stage.any_of(role)
         pid = stage.pids()[node]
         stage.struck(kind, node)
-        os.kill(pid, signal.SIGTERM)
+        stage.operate("drain", node, "--wait")
         stage.wait_gone(node, pid)
         stage.wait_back({node: pid})
         stage.over(kind, node)
 
     return fault
+
+
+def deploy(stage: Stage) -> None:
+    """Every process to the code now installed, one after the other."""
+    stage.struck("deploy", "")
+    stage.operate("deploy")
+    stage.over("deploy", "")
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -142,4 +149,5 @@ FAULTS: Mapping[str, Fault] = {
     "power-cut": power_cut,
     "drain-gameserver": _drain("gameserver"),
     "drain-gateway": _drain("gateway"),
+    "deploy": deploy,
 }

@@ -10,6 +10,7 @@ before: the gateway that its ``ready`` named, the game server that its ``attache
     login_s         a newcomer: from the first request to attached
     heal_s          from the end of the fault to the last command that failed for the cluster's sake, and the last
                     picture with a ghost that is stale or off
+    away_s          from each close of a socket to the next ``attached``
     answer_s        all commands invoked while the fault lasted: how long until their result
     echo_gap_ms     the longest time a player who stayed connected saw none of its inputs applied
 """
@@ -31,7 +32,7 @@ NEVER = math.inf
 BEFORE_S = 5.0  # of a strike: what is usual is measured there
 AROUND_S = 1.5  # of a change of owner: inputs of this time belong to it
 COMMANDS = frozenset({"gather", "inventory", "say", "look"})
-PLAIN_LEAVE = 1000
+ORDERLY = ("drain", "deploy")
 
 
 @dataclass(slots=True)
@@ -131,9 +132,10 @@ class Timeline:
 
 def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
     window = player.between(strike.at_s, strike.until_s)
-    for entry in window:
+    for n, entry in enumerate(window):
         if entry.op == "closed" and not entry.value["left"]:
             found.counts[f"closed {entry.value['code']}"] += 1
+            found.add("away_s", next((e.t - entry.t for e in window[n:] if e.op == "attached"), NEVER))
         elif entry.op == "connect" and entry.type == "fail":
             found.counts[f"connect failed: {entry.value['kind']}"] += 1
     for entry, answer in player.commands(strike.at_s, strike.until_s):
@@ -149,7 +151,9 @@ def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
     ready, attached = player.last("ready", strike.at_s), player.last("attached", strike.at_s)
     assert attached is not None
     everything = "all" in strike.targets
-    if ready is not None and (everything or ready.value["gateway"] in strike.targets):
+    if strike.kind.startswith(ORDERLY):
+        pass  # nothing is lost at the strike: what each player notices, and when, is in away_s and pause_ms
+    elif ready is not None and (everything or ready.value["gateway"] in strike.targets):
         found.add("usable_s", _served_after(window, strike.at_s, "ready"))
     elif attached.value["server"] in strike.targets:
         found.add("acts_s", _served_after(window, strike.at_s, "attached"))

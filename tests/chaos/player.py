@@ -121,6 +121,7 @@ class ChaosBot(Bot):
     async def _reconnect(self) -> None:
         self._pending.clear()
         await super()._reconnect()
+        self._probe_due_s = 0.0
 
     def _act(self, now_s: float) -> None:
         super()._act(now_s)

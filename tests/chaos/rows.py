@@ -33,6 +33,7 @@ class Row:
     lasts_s: float = 0.0  # of pauses, partitions and the like; 0: as long as each of them says
     proxied: bool = False
     small_disk: bool = False
+    nobody_ends: bool = False  # no process may end of this
 
 
 NO_RESTART = {"restart": "never", "gameservers": 4, "gateways": 3}
@@ -50,7 +51,9 @@ ROWS: Mapping[str, Row] = {
     "kill-gameserver-silent": Row(("kill-gameserver",), GAMESERVER, NO_RESTART, settle_s=12),
     "kill-both": Row(("kill-both",), (Bound("kill-both", "usable_s", 5.0), Bound("kill-both", "acts_s", 4.0))),
     "pause-gameserver": Row(("pause-gameserver",), (none("pause-gameserver", "closed"),)),
-    "pause-store": Row(("pause-store",), (none("pause-store", "closed"), none("pause-store", "unanswered"))),
+    "pause-store": Row(
+        ("pause-store",), (none("pause-store", "closed"), none("pause-store", "unanswered")), nobody_ends=True
+    ),
     "pause-gateway": Row(("pause-gateway",), (), settle_s=15),
     "drain-gameserver": Row(
         ("drain-gameserver",),
@@ -61,6 +64,10 @@ ROWS: Mapping[str, Row] = {
         ),
     ),
     "drain-gateway": Row(("drain-gateway",), (none("drain-gateway", "closed 1006"), none("drain-gateway", "failed"))),
+    "deploy": Row(
+        ("deploy",),
+        (none("deploy", "closed 1006"), none("deploy", "failed"), Bound("deploy", "pause_ms", 250)),
+    ),
     "no-brokers": Row(
         ("kill-gateway", "kill-gameserver", "join-gameserver"),
         (*GATEWAY, *GAMESERVER, none("join-gameserver", "login failed")),
@@ -74,6 +81,7 @@ ROWS: Mapping[str, Row] = {
         {"gameservers": 1},
         settle_s=15,
         proxied=True,
+        nobody_ends=True,
     ),
     "partition-one-way": Row(
         ("partition-one-way",),
@@ -81,6 +89,7 @@ ROWS: Mapping[str, Row] = {
         {"gameservers": 1},
         settle_s=15,
         proxied=True,
+        nobody_ends=True,
     ),
     "store-away": Row(
         ("store-away",),
@@ -90,6 +99,7 @@ ROWS: Mapping[str, Row] = {
             Bound("store-away", "answer_s", 12.0, at=100),
         ),
         settle_s=20,
+        nobody_ends=True,
     ),
     "store-dead": Row(
         ("store-dead",),
@@ -98,7 +108,7 @@ ROWS: Mapping[str, Row] = {
         settle_s=20,
     ),
     "kill-store": Row(("kill-store",), (none("kill-store", "closed"),)),
-    "fill-disk": Row(("fill-disk",), (none("fill-disk", "closed"),), settle_s=15, small_disk=True),
+    "fill-disk": Row(("fill-disk",), (none("fill-disk", "closed"),), settle_s=15, small_disk=True, nobody_ends=True),
     "power-cut": Row(("power-cut",), (), settle_s=20),
 }
 MIXED = (

@@ -79,6 +79,7 @@ def run(name: str, row: Row, plan: Callable[[random.Random], Iterator[str]], **a
     problems = check(entries, documents) + ([f"the cluster ended with {code}"] if code else [])
     verdict = Verdict(name, asked["seed"], asked["bots"], figures(entries), problems, events=events)
     verdict.missed = [sentence for bound in row.bounds if (sentence := missed(bound, verdict.figures))]
+    verdict.missed += [f"a process ended: {event}" for event in events if row.nobody_ends]
     return verdict
 
 

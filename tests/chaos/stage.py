@@ -13,9 +13,10 @@ from typing import Any
 
 from tests.chaos.history import NEMESIS, Log
 from tests.chaos.proxy import Network
-from tests.support.cluster import START_S, Cluster
+from tests.support.cluster import START_S, Cluster, projectk
 from tests.support.processes import alive, wait_until
 
+OPERATION_S = 180.0  # a deployment of everything
 UNUSED_PORTS = (20_000, 30_000)
 PROXIED = ("gs11", "gs12")  # game servers that reach each other and are reached through proxies
 
@@ -54,7 +55,8 @@ class Stage:
         return {node: pid for node, pid in (pids | joined).items() if alive(pid)}
 
     def any_of(self, role: str) -> str:
-        return self.rng.choice(sorted(self.pids(role)))
+        """One that the supervisor started: it alone can start it again. PROXIED stay for the next partition."""
+        return self.rng.choice(sorted(self.pids(role).keys() - self.running.joined.keys()))
 
     def kill(self, *nodes: str) -> dict[str, int]:
         """SIGKILL in one go; the pids they had."""
@@ -89,6 +91,11 @@ class Stage:
 
     def wait_gone(self, node: str, pid: int) -> None:
         wait_until(lambda: not alive(pid), START_S, f"{node} has ended")
+
+    def operate(self, *words: str) -> None:
+        """``projectk`` with these words, for this cluster. Raises AssertionError where it says no."""
+        done = projectk(*words, "--data", str(self.running.data), cwd=self.running.folder, timeout_s=OPERATION_S)
+        assert done.returncode == 0, f"projectk {' '.join(words)}: {done.stdout[-500:]}{done.stderr[-500:]}"
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -61,14 +61,19 @@ class Cluster:
 
     def stop(self, number: int = signal.SIGINT, timeout_s: float = STOP_S) -> int:
         """Signal the supervisor and wait for its end; its exit code."""
-        for extra in self.joined.values():
-            extra.send_signal(signal.SIGINT)
-            extra.wait(timeout_s)
-        self.joined.clear()
+        self._stop_joined("gs", "gw", "lg")
         assert self.process is not None
         if self.running:
             self.process.send_signal(number)
-        return self.process.wait(timeout_s)
+        code = self.process.wait(timeout_s)
+        self._stop_joined("st", "br")  # what the others still needed
+        return code
+
+    def _stop_joined(self, *prefixes: str) -> None:
+        for node in [node for node in self.joined if node.startswith(prefixes)]:
+            process = self.joined.pop(node)
+            process.send_signal(signal.SIGINT)
+            process.wait(STOP_S)
 
     def kill_everything(self) -> None:
         """As a power cut: every process of the cluster, supervisor first, by SIGKILL."""
