@@ -117,14 +117,16 @@ class Attaching:
             return Busy(unit, RETRY_AFTER_MS)
         return await self._attach_here(sender, message, owned)
 
-    async def _make_room(self, unit: str, message: Attach) -> Moved | None:
-        """At the cap: the living owner, else a server with room; at the cap everywhere the least loaded takes who was
-        in the world already. None: it comes in here. Raises Refused ``full``."""
+    async def _make_room(self, unit: str, message: Attach) -> Moved | Busy | None:
+        """At the cap, or draining: the living owner, else a server with room; at the cap everywhere the least loaded
+        takes who was in the world already. None: it comes in here. Raises Refused ``full``."""
         location = await self.ownership.locate(unit)
         if not location.is_nobody and location.server != self._service.node_id:
             return location.moved(unit)
         newcomer = message.last_stream == 0
         chosen = place(self._candidates(), "spread", adopt=not newcomer)
+        if chosen is None and self._service.draining.is_set():
+            return Busy(unit, RETRY_AFTER_MS)
         if chosen is None or (newcomer and message.passes >= ATTACH_PASSES):
             raise Refused("full")
         if chosen == self._service.node_id or message.passes >= ATTACH_PASSES:
@@ -133,10 +135,11 @@ class Attaching:
         return Moved(unit, chosen, self._mesh.book.highest_generation(NodeId(chosen)), 0)
 
     def _candidates(self) -> list[Candidate]:
-        """I, and the others that are ready and heard of; those whom I have just passed on counted."""
+        """I, unless I drain, and the others that are ready and heard of; those whom I have just passed on counted."""
         book, me = self._mesh.book, self._service.node_id
         others = [m for m in book.members("gameserver") if m.id != me and m.status == "ready"]
-        candidates = [Candidate(me, len(self._presences), self._cap, 0)]
+        draining = self._service.draining.is_set()
+        candidates = [] if draining else [Candidate(me, len(self._presences), self._cap, 0)]
         candidates += [
             candidate_of(m.id, m.load, NOWHERE, self._cap) for m in others if not book.suspected(NodeId(m.id))
         ]
