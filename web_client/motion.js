@@ -14,6 +14,7 @@ const RESEND_MS = 500; // an unacknowledged last claim is said again, under a ne
 const GLIDE_MS = 120; // time constant with which a shown error dies away
 const SNAP_M = 12; // a bigger error is shown at once
 const REJOIN_M = 7.5; // a new owner accepts a claim so far from where it knows us: a second's walk, docs/protocol/05
+const SAME_M = 0.05; // positions travel in single precision
 const STEP_S = 0.05; // walking is tried in steps no longer than this
 const UNACKNOWLEDGED = 64; // claims remembered; the oldest are forgotten
 
@@ -62,6 +63,7 @@ export class OwnMotion {
     this.sentVx = 0;
     this.sentVy = 0;
     this.lastTime = 0;
+    this.unsaid = false; // where we are is to be said to a new owner, though we stand
     this.ownedSince = 0; // world time at which the present owner was found
     this.glide = new Glide();
     this.corrections = 0;
@@ -87,6 +89,7 @@ export class OwnMotion {
     this.pending = this.pending.filter((move) => move.input > lastInput);
     this.sentAt = -Infinity;
     this.ownedSince = worldMs;
+    this.unsaid = this.placed && (lastInput < this.input || Math.hypot(x - this.x, y - this.y) > SAME_M);
     if (!this.placed) {
       this.x = x;
       this.y = y;
@@ -136,8 +139,9 @@ export class OwnMotion {
     const turned = Math.abs(this.vx - this.sentVx) > 0.01 || Math.abs(this.vy - this.sentVy) > 0.01;
     const walking = this.vx !== 0 || this.vy !== 0;
     const unsettled = this.pending.length > 0 && since >= RESEND_MS;
-    const due = (turned && since >= SEND_LEAST_MS) || (walking && since >= SEND_EVERY_MS) || unsettled;
+    const due = this.unsaid || (turned && since >= SEND_LEAST_MS) || (walking && since >= SEND_EVERY_MS) || unsettled;
     if (!due) return null;
+    this.unsaid = false;
     this.input += 1;
     const time = Math.max(worldMs, this.lastTime + 1); // claims are in order, also while world time is slewed
     this.lastTime = time;

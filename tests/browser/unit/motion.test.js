@@ -108,6 +108,22 @@ test("an owner that knows less than the lost one may still overrule what that on
   assert.equal(m.x, 101);
 });
 
+test("who stands says so to an owner that knows less, or another place", () => {
+  const m = own();
+  m.step(1, 0, 500);
+  m.claim(1_000);
+  m.step(0, 0, 16);
+  m.claim(1_100);
+  m.reconcile({ x: 103, y: 100, vx: 0, vy: 0, lastInput: 6, flags: 0 });
+  assert.equal(m.claim(1_600), null);
+  m.attached(101, 100, 5, 2_000);
+  const said = m.claim(2_010);
+  assert.deepEqual([said?.input, Math.round(said?.x ?? 0), said?.vx], [7, 103, 0]);
+  assert.equal(m.claim(2_100), null);
+  m.attached(103, 100, 7, 3_000);
+  assert.equal(m.claim(3_010), null, "it knows all");
+});
+
 test("after a fail-over numbers go on, and only a real difference moves us", () => {
   const m = own();
   m.step(1, 0, 100);
