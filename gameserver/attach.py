@@ -167,6 +167,9 @@ class Attaching:
             raise Refused(_why_refused(owned.unit.attach_number))  # newer than this one, which was being written
         self._state.attach(message.avatar, sender.node, message.session, message.connection)
         self._wake()
+        if presence.on_attached is not None:
+            presence.on_attached()
+            presence.on_attached = None
         return self._answer(presence, message)
 
     def _answer(self, presence: Presence, message: Attach) -> Attached:

@@ -33,6 +33,7 @@ class Presence:
     alone_since_ms: float
     leaving: bool = False  # by the player's wish: no linger
     told: Json = field(default_factory=dict)  # what the last inventory event said
+    on_attached: Callable[[], None] | None = None  # told once, when its client has followed it here
     closed: Detach | None = None  # its client's close, come while it was being handed off
 
     @property

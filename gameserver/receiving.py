@@ -8,6 +8,7 @@ memory: motion, the attached client, the ring of numbered events.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import Histogram
 
@@ -25,6 +26,8 @@ from world.handoff import Effect, Event, Role, destination
 from world.limits import HANDOFF_COMMIT_MS, HANDOFFS_IN_FLIGHT
 from world.messages import HandedAvatar, HandedOver, HandOff, MoveAnswers
 from world.unit import BadDocument, Unit
+
+PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -77,8 +80,9 @@ class Receiving:
         self.refused = 0
         self._pause = Histogram(
             "projectk_handoff_pause_seconds",
-            "From an avatar's freeze at its last owner to the first input applied here",
-            buckets=(0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0),
+            "From an avatar's freeze at its last owner until its client is attached here, or an input of it is applied",
+            ["until"],
+            buckets=PAUSES_S,
             registry=service.metrics,
         )
 
@@ -223,9 +227,11 @@ class Receiving:
             return
         number = presence.number
         self._state.attach(avatar, presence.gateway, number.session, number.connection)
-        self._state.on_first_input(
-            avatar, lambda: self._pause.observe((self._clock.world_ms() - handed.frozen_ms) / 1_000)
-        )
+        presence.on_attached = partial(self._paused, "attached", handed.frozen_ms)
+        self._state.on_first_input(avatar, partial(self._paused, "input", handed.frozen_ms))
         me = (self._service.node_id, self._mesh.me.generation, owned.unit.epoch)
         row = (avatar, number.session, number.connection, "moved", *me)
         self._mesh.send(presence.gateway, MoveAnswers([row]))
+
+    def _paused(self, until: str, frozen_ms: int) -> None:
+        self._pause.labels(until).observe(max(self._clock.world_ms() - frozen_ms, 0) / 1_000)
