@@ -1,6 +1,7 @@
 """An operator at a running cluster: looks, sends a game server and a gateway away, and nobody who plays is harmed."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from cluster.operators.api import Cluster as Asked
 from cluster.operators.found import find
 from runtime.settings import read_settings
 from tests.support.aio import run
-from tests.support.cluster import START_S, Cluster, projectk
+from tests.support.cluster import START_S, Cluster, cluster, projectk
 from tests.support.players import Player, eventually, players
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -27,17 +28,14 @@ async def asked(running: Cluster, *words: str) -> str:
     return done.stdout
 
 
-async def back(running: Cluster, node: str, old_pid: int) -> None:
-    await asyncio.to_thread(running.wait_back, node, old_pid)
-
-
 async def gathers(player: Player) -> None:
     outcome = await player.gather(await player.nearest())
     assert outcome.ok or outcome.code == "depleted", outcome
 
 
-def test_players_stay_while_a_game_server_and_a_gateway_are_drained(shared: Cluster) -> None:
-    run(drains(shared))
+def test_players_stay_while_a_game_server_and_a_gateway_are_drained(tmp_path: Path) -> None:
+    with cluster(tmp_path, gameservers=2, gateways=2, logins=1, brokers=1, placement="spread") as running:
+        run(drains(running))
 
 
 async def drains(running: Cluster) -> None:
@@ -49,16 +47,15 @@ async def drains(running: Cluster) -> None:
         await asyncio.gather(*map(gathers, crowd))
         node = crowd[0].client.server
         before = [(p.client.session, p.client.connection, dict(p.client.inventory)) for p in crowd]
-        pid = running.pid(node)
         assert f"{node} has ended." in await asked(running, "drain", node, "--wait")
         await eventually(lambda: all(p.client.server != node for p in crowd), 5, "its players are elsewhere")
         assert [(p.client.session, p.client.connection, p.client.inventory) for p in crowd] == before, (
             "no socket closed"
         )
         assert not any(player.client.lost.is_set() for player in crowd)
-        await asyncio.gather(back(running, node, pid), *map(gathers, crowd))
+        await asyncio.gather(*map(gathers, crowd))
+        kinds = [(note["kind"], note["detail"].get("state")) for note in await told(running)]
         await gateway_drains(running, crowd)
-    kinds = [(note["kind"], note["detail"].get("state")) for note in await told(running)]
     assert ("drain", "began") in kinds
     assert ("handoff", None) in kinds
 
@@ -66,14 +63,13 @@ async def drains(running: Cluster) -> None:
 async def gateway_drains(running: Cluster, crowd: list[Player]) -> None:
     """All of its clients come back in their sessions, at the other one, and miss nothing."""
     before = [(p.client.session, p.client.resyncs, dict(p.client.inventory)) for p in crowd]
-    pid = running.pid("gw1")
     there = [p for p in crowd if p.client.gateways[0] == running.gateways[0]]
     assert there
     draining = asyncio.ensure_future(asked(running, "drain", "gw1"))
     await asyncio.gather(*map(sent_elsewhere, there))
     assert all(player.client.gateways[0] == running.gateways[1] for player in there)
     assert [(p.client.session, p.client.resyncs, p.client.inventory) for p in crowd] == before
-    await asyncio.gather(draining, back(running, "gw1", pid), *map(gathers, crowd))
+    await asyncio.gather(draining, *map(gathers, crowd))
 
 
 async def sent_elsewhere(player: Player) -> None:
