@@ -217,11 +217,13 @@ class MemberBook:
             entry.heard_ms = self._now_ms()
 
     def answered(self, node: str, round_trip_ms: float) -> None:
-        """Smoothed like TCP's (RFC 6298, alpha 1/8)."""
+        """Rises smoothly (by 1/8, as TCP's in RFC 6298) and falls at once: after a partition all echoes that were held
+        back come together, and would make a healed peer look slow for many seconds."""
         entry = self._entries.get(node)
         if entry is not None:
             old = entry.round_trip_ms
-            entry.round_trip_ms = round_trip_ms if old == 0 else old + (round_trip_ms - old) / 8
+            smooth = old + (round_trip_ms - old) / 8 if old else round_trip_ms
+            entry.round_trip_ms = min(round_trip_ms, smooth)
 
     def pardon(self, paused_ms: float) -> None:
         """We ourselves stood still that long: nobody's silence meanwhile counts."""

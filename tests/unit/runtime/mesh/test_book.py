@@ -133,3 +133,16 @@ def test_who_speaks_no_version_of_mine_is_not_taken_in() -> None:
     assert f.book.foreign == later
     overlapping = Member("gameserver", "gs1", 1, "tcp://a", protocol_min=1, protocol_max=3)
     assert f.book.heard(overlapping, direct=True) is Heard.NEW
+
+
+def test_a_healed_peer_is_not_thought_slow_for_long() -> None:
+    f = Fixture()
+    f.book.heard(gs1(1), direct=True)
+    f.book.answered(GS1, 2.0)
+    f.book.answered(GS1, 10.0)
+    assert f.book.round_trip_ms(GS1) == 3.0, "one slow answer says little"
+    for held_back_ms in range(10_000, 0, -500):
+        f.book.answered(GS1, held_back_ms)
+    assert f.book.round_trip_ms(GS1) <= 500
+    f.book.answered(GS1, 2.0)
+    assert f.book.round_trip_ms(GS1) == 2.0
