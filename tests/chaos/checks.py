@@ -28,12 +28,25 @@ SHOWN = 8  # sentences of one judge
 
 def check(entries: list[Entry], documents: Mapping[str, bytes]) -> list[str]:
     """What is wrong, in sentences; empty when all is well."""
-    players = by_player(entries)
+    players = lives(entries)
     wrong = items(players, documents)
     for judge in (memory, results, events, sessions, inputs):
-        found = [f"player {who}: {sentence}" for who, own in players.items() for sentence in judge(own)]
+        found = [f"avatar {avatar}: {sentence}" for avatar, own in players.items() for sentence in judge(own)]
         wrong += _few(found)
     return wrong + _few(owners(entries))
+
+
+def lives(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
+    """Avatar → what its player asked and heard. Who could not enter becomes another guest the next time."""
+    found: dict[int, list[Entry]] = {}
+    for own in by_player(entries).values():
+        avatar = 0
+        for entry in own:
+            if entry.op == "guest" and entry.type == "ok":
+                avatar = int(entry.value["avatar"])
+            elif avatar:
+                found.setdefault(avatar, []).append(entry)
+    return found
 
 
 def _few(found: list[str]) -> list[str]:
@@ -66,17 +79,12 @@ def told(own: Iterable[Entry]) -> Told:
 def items(players: Mapping[int, list[Entry]], documents: Mapping[str, bytes]) -> list[str]:
     units = {key: UnitDocument.parse(value) for key, value in documents.items()}
     known: dict[int, Told] = {}
-    for own in players.values():
-        avatar = avatar_of(own)
-        if avatar and avatar_unit(avatar) in units:
+    for avatar, own in players.items():
+        if avatar_unit(avatar) in units:
             known[avatar] = told(own)
-        elif avatar and told(own).acknowledged:
+        elif told(own).acknowledged:
             return [f"avatar {avatar} has no document, though items were acknowledged to it"]
     return _few(violations(units, known)) + _few(audit(documents))
-
-
-def avatar_of(own: Iterable[Entry]) -> int:
-    return next((int(entry.value["avatar"]) for entry in own if entry.op == "guest" and entry.type == "ok"), 0)
 
 
 def memory(own: Iterable[Entry]) -> list[str]:

@@ -32,7 +32,7 @@ NEVER = math.inf
 BEFORE_S = 5.0  # of a strike: what is usual is measured there
 AROUND_S = 1.5  # of a change of owner: inputs of this time belong to it
 COMMANDS = frozenset({"gather", "inventory", "say", "look"})
-ORDERLY = ("drain", "deploy")
+LOSSES = ("kill", "pause", "power")  # kinds that take from players what they are connected to
 
 
 @dataclass(slots=True)
@@ -151,8 +151,8 @@ def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
     ready, attached = player.last("ready", strike.at_s), player.last("attached", strike.at_s)
     assert attached is not None
     everything = "all" in strike.targets
-    if strike.kind.startswith(ORDERLY):
-        pass  # nothing is lost at the strike: what each player notices, and when, is in away_s and pause_ms
+    if not strike.kind.startswith(LOSSES):
+        pass  # what each player notices, and when, is in away_s and pause_ms
     elif ready is not None and (everything or ready.value["gateway"] in strike.targets):
         found.add("usable_s", _served_after(window, strike.at_s, "ready"))
     elif attached.value["server"] in strike.targets:

@@ -94,7 +94,9 @@ class Stage:
 
     def operate(self, *words: str) -> None:
         """``projectk`` with these words, for this cluster. Raises AssertionError where it says no."""
-        done = projectk(*words, "--data", str(self.running.data), cwd=self.running.folder, timeout_s=OPERATION_S)
+        listeners = ",".join(row["addresses"]["ops"] for row in self.running.processes("gateway"))
+        found = ("--ops", listeners, "--token-file", str(self.running.data / "keys" / "ops.token"))
+        done = projectk(*words, *found, cwd=self.running.folder, timeout_s=OPERATION_S)
         assert done.returncode == 0, f"projectk {' '.join(words)}: {done.stdout[-500:]}{done.stderr[-500:]}"
 
     def sleep(self, seconds: float) -> None:
