@@ -23,7 +23,7 @@ ENTITY_ID_LIMIT = 1 << 53
 
 AVATAR_KIND = 1
 
-ROLE_PREFIX = {"gameserver": "gs", "gateway": "gw", "login": "lg", "broker": "br", "store": "st"}
+ROLE_PREFIX = {"gameserver": "gs", "gateway": "gw", "login": "lg", "broker": "br", "store": "st", "supervisor": "sv"}
 
 
 def entity_id(kind: int, number: int) -> EntityId:

@@ -67,7 +67,8 @@ class Child:
         last = self._last_words()
         if code == EXIT_REFUSED and last.startswith("projectk: "):
             return ChildFailed(last.removeprefix("projectk: "), refused=True)
-        return ChildFailed(f"{self.planned.id} ended with {code_name(code)} before it was ready; {self._log()}")
+        said = f" It said last: {last}" if last else ""
+        return ChildFailed(f"{self.planned.id} ended with {code_name(code)} before it was ready; {self._log()}{said}")
 
     def _log(self) -> str:
         return f"see {self.planned.settings['log_file']} and {self.stderr}."
@@ -85,9 +86,9 @@ class Child:
             self.process.send_signal(number)
 
 
-def code_name(code: int) -> str:
+def code_name(code: int | None) -> str:
     """``-9`` → ``signal SIGKILL``, ``1`` → ``exit code 1``."""
-    if code >= 0:
+    if code is None or code >= 0:
         return f"exit code {code}"
     try:
         return f"signal {signal.Signals(-code).name}"

@@ -4,12 +4,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.settings import Settings
 from world.ids import ROLE_PREFIX
 
 START_ORDER = (("broker", "store"), ("login", "gateway", "gameserver"))  # waves: the next when the one before is ready
 STOP_ORDER = ("gateway", "gameserver", "login", "store", "broker")
+ROLL_ORDER = ("broker", "store", "login", "gateway", "gameserver")  # of a deployment, which says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,12 @@ class Planned:
         return kept | threads | {f"PROJECTK_{name.upper()}": value for name, value in self.settings.items()}
 
 
-def plan(settings: Settings, gateway_ports: Sequence[int], broker_ports: Sequence[int]) -> list[Planned]:
+def plan(
+    settings: Settings, gateway_ports: Sequence[int], broker_ports: Sequence[int], ops_ports: Sequence[int]
+) -> list[Planned]:
     """All processes of the cluster, in the order they start. A broker keeps its port over restarts, because members
-    find a restarted broker by the endpoint they joined with."""
-    join = ",".join(f"tcp://{settings.bind_host}:{port}" for port in broker_ports)
+    find a restarted broker by the endpoint they joined with; a gateway keeps both of its own."""
+    join = ",".join(join_endpoints(settings, broker_ports))
     counts = {
         "broker": settings.brokers,
         "store": 1,
@@ -47,9 +51,19 @@ def plan(settings: Settings, gateway_ports: Sequence[int], broker_ports: Sequenc
             if role == "broker":
                 own |= {"command_port": str(broker_ports[n])}
             if role == "gateway":
-                own |= {"port": str(gateway_ports[n])}
+                own |= {"port": str(gateway_ports[n]), "ops_port": str(ops_ports[n]), "ops_host": settings.ops_host}
+                own |= {"ops_token_file": str(ops_token_file(settings))}
             planned.append(Planned(role, own["node_id"], own, (sys.executable, "-m", "cluster.role", role)))
     return planned
+
+
+def join_endpoints(settings: Settings, broker_ports: Sequence[int]) -> list[str]:
+    """Where members of this cluster join: every broker."""
+    return [f"tcp://{settings.bind_host}:{port}" for port in broker_ports]
+
+
+def ops_token_file(settings: Settings) -> Path:
+    return (settings.ops_token_file or settings.data / "keys" / "ops.token").resolve()
 
 
 def _common(settings: Settings, node_id: str) -> dict[str, str]:

@@ -15,7 +15,8 @@ from cluster import options as o
 from cluster.supervisor.child import ChildFailed
 from cluster.supervisor.console import ConsoleReport
 from cluster.supervisor.data import claim
-from cluster.supervisor.plan import http_url, plan
+from cluster.supervisor.member import MeshMember
+from cluster.supervisor.plan import http_url, join_endpoints, ops_token_file, plan
 from cluster.supervisor.ports import check_free, free_ports
 from cluster.supervisor.supervisor import Supervisor
 from runtime.service import EXIT_FAILED, EXIT_FORCED, EXIT_OK, EXIT_REFUSED, StartRefused
@@ -46,6 +47,9 @@ def up(
     host: o.Host = None,
     port: o.Port = None,
     public_origins: o.PublicOrigins = None,
+    ops_host: o.OpsHost = None,
+    ops_port: o.OpsPort = None,
+    ops_token_file: o.OpsTokenFile = None,
     data: o.Data = None,
     log_level: o.LogLevel = None,
     ready_file: Annotated[
@@ -63,6 +67,7 @@ def up(
 
     Brokers, a store, logins, gateways and game servers, each a process of its own; one that dies is started again.
     Ctrl-C saves the world and stops all; a second Ctrl-C ends everything at once.
+    While it runs, operators reach it by ops.json in the data folder, which the other verbs read.
 
     Examples:
 
@@ -81,21 +86,22 @@ def up(
 
 def run_cluster(settings: Settings, report: ConsoleReport) -> int:
     """Check ports and folders, start all, supervise until a signal, stop all; the exit code. Raises StartRefused."""
-    ports = gateway_ports(settings)
+    ports = gateway_ports(settings, settings.host, settings.port, "--port")
     broker_ports = free_ports(settings.bind_host, settings.brokers, "--bind-host")
+    ops_ports = gateway_ports(settings, settings.ops_host, settings.ops_port, "--ops-port")
     _check_ready_file(settings.ready_file)
     with claim(settings.data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if settings.ready_file is not None:
             settings.ready_file.unlink(missing_ok=True)  # an earlier run's; a running one's has the data folder
-        return runner.run(_cluster(settings, ports, broker_ports, report))
+        return runner.run(_cluster(settings, ports, broker_ports, ops_ports, report))
 
 
-def gateway_ports(settings: Settings) -> list[int]:
+def gateway_ports(settings: Settings, host: str, first: int, flag: str) -> list[int]:
     """One for each gateway, checked to be free. Raises StartRefused."""
-    if settings.port == 0:
-        return free_ports(settings.host, settings.gateways, "--port")
-    ports = [settings.port + n for n in range(settings.gateways)]
-    check_free(settings.host, ports, "--port")
+    if first == 0:
+        return free_ports(host, settings.gateways, flag)
+    ports = [first + n for n in range(settings.gateways)]
+    check_free(host, ports, flag)
     return ports
 
 
@@ -113,13 +119,21 @@ def _check_ready_file(path: Path | None) -> None:
         raise StartRefused(f"--ready-file {path}: cannot be written ({reason}).") from error
 
 
-async def _cluster(settings: Settings, ports: list[int], broker_ports: list[int], report: ConsoleReport) -> int:
+async def _cluster(
+    settings: Settings, ports: list[int], broker_ports: list[int], ops_ports: list[int], report: ConsoleReport
+) -> int:
     gateways = [http_url(settings.host, port) for port in ports]
+    operators = {
+        "urls": [http_url(settings.ops_host, port) for port in ops_ports],
+        "token_file": str(ops_token_file(settings)),
+    }
     supervisor = Supervisor(
-        plan(settings, ports, broker_ports),
+        plan(settings, ports, broker_ports, ops_ports),
         restart=settings.restart == "always",
         ready_file=settings.ready_file,
         urls={"play": f"{gateways[0]}/", "observe": f"{gateways[0]}/observe", "gateways": gateways},
+        member=MeshMember(settings, join_endpoints(settings, broker_ports)),
+        files={settings.data / "ops.json": operators},
     )
     interrupted = _on_signals(supervisor, report)
     began_s = time.monotonic()

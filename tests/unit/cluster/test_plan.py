@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from cluster.supervisor.plan import START_ORDER, STOP_ORDER, http_url, plan
+from cluster.supervisor.plan import ROLL_ORDER, START_ORDER, STOP_ORDER, http_url, plan
 from runtime.settings import Settings
 
 
 def test_every_process_is_planned_with_its_settings() -> None:
-    planned = plan(Settings(gameservers=2, gateways=2, data=Path("/d")), [8080, 8081], [7001, 7002])
+    planned = plan(Settings(gameservers=2, gateways=2, data=Path("/d")), [8080, 8081], [7001, 7002], [9001, 9002])
     assert [p.id for p in planned] == ["br1", "br2", "st1", "lg1", "lg2", "gw1", "gw2", "gs1", "gs2"]
     by_id = {p.id: p.settings for p in planned}
     assert (by_id["gw1"]["port"], by_id["gw2"]["port"]) == ("8080", "8081")
+    assert (by_id["gw1"]["ops_port"], by_id["gw2"]["ops_port"]) == ("9001", "9002")
+    assert by_id["gw1"]["ops_token_file"] == "/d/keys/ops.token"
     assert (by_id["br1"]["command_port"], by_id["br2"]["command_port"]) == ("7001", "7002")
     assert "command_port" not in by_id["gs1"]
     assert {s["join"] for s in by_id.values()} == {"tcp://127.0.0.1:7001,tcp://127.0.0.1:7002"}
@@ -18,7 +20,7 @@ def test_every_process_is_planned_with_its_settings() -> None:
 
 
 def test_an_environment_carries_these_settings_and_no_others() -> None:
-    (broker, *_rest) = plan(Settings(), [8080, 8081], [7001, 7002])
+    (broker, *_rest) = plan(Settings(), [8080, 8081], [7001, 7002], [9001, 9002])
     environment = broker.environment({"PATH": "/bin", "PROJECTK_PORT": "9", "PROJECTK_READY_FILE": "x"})
     assert environment["PATH"] == "/bin"
     assert environment["PROJECTK_NODE_ID"] == "br1"
@@ -27,7 +29,7 @@ def test_an_environment_carries_these_settings_and_no_others() -> None:
 
 
 def test_what_starts_stops_and_the_store_outlives_what_saves_into_it() -> None:
-    assert sorted(role for wave in START_ORDER for role in wave) == sorted(STOP_ORDER)
+    assert sorted(role for wave in START_ORDER for role in wave) == sorted(STOP_ORDER) == sorted(ROLL_ORDER)
     assert STOP_ORDER.index("gameserver") < STOP_ORDER.index("store") < STOP_ORDER.index("broker")
 
 

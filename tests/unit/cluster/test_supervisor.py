@@ -13,14 +13,19 @@ import pytest
 from cluster.supervisor.child import ChildFailed
 from cluster.supervisor.plan import Planned
 from cluster.supervisor.supervisor import Supervisor
+from runtime.mesh.api import Mesh
+from runtime.store.api import Unavailable
 from tests.support.aio import run
 from tests.support.processes import alive
+from world.messages import Member
 
 PROGRAM = """
 import sys
 from runtime.service import StartRefused, run
 from runtime.settings import Settings
-how = sys.argv[2]
+settings = Settings()
+release = settings.data / "release"
+how = sys.argv[2] or (release.read_text() if release.exists() else "")
 async def start(service):
     if how == "refuse":
         raise StartRefused("--data x: no.")
@@ -34,7 +39,7 @@ async def start(service):
             time.sleep(60)
     service.on_stop(stopped)
     service.ready(command="tcp://127.0.0.1:1")
-sys.exit(run(sys.argv[1], Settings(), start))
+sys.exit(run(sys.argv[1], settings, start))
 """
 
 
@@ -78,16 +83,67 @@ def small(folder: Path, **how: str) -> list[Planned]:
     return planned
 
 
+class Book:
+    """A ``Cluster`` whose processes are in the book as soon as they run; each life has the next generation."""
+
+    def __init__(self) -> None:
+        self.processes: Callable[[], list[dict[str, object]]] = list
+        self.lives: dict[str, list[object]] = {}
+        self.told: list[tuple[str, str]] = []  # (node, state) of a deployment
+        self.at_once: list[int] = []  # how many ran, at each of these
+        self.reaped: list[str] = []
+        self.raised = 0
+
+    def member(self, node: str) -> Member | None:
+        for row in self.processes():
+            if row["id"] == node:
+                lives = self.lives.setdefault(node, [])
+                lives += [row["pid"]] if row["pid"] not in lives else []
+                return Member(str(row["role"]), node, len(lives), "", status="ready")
+        return None
+
+    def suspected(self, node: str) -> bool:
+        return False
+
+    def note(self, **detail: str) -> None:
+        self.told.append((detail["node"], detail["state"]))
+        self.at_once.append(len(self.processes()))
+
+    def ended(self, node: str, running: Callable[[str], bool]) -> None:
+        assert not running(node)
+        self.reaped.append(node)
+
+    async def raise_format(self) -> tuple[int, int]:
+        self.raised += 1
+        if self.raised == 1:
+            raise Unavailable("rolled just now")
+        return 1, 2
+
+    async def live(self, serve: Callable[[Mesh], None], event: Callable[[str], None]) -> None:
+        await asyncio.Event().wait()
+
+
 def supervised(
-    folder: Path, test: Callable[[Supervisor, Recorder], Awaitable[None]], restart: bool = True, **how: str
+    folder: Path,
+    test: Callable[[Supervisor, Recorder], Awaitable[None]],
+    restart: bool = True,
+    book: Book | None = None,
+    **how: str,
 ) -> Recorder:
     """Run ``test`` with a started supervisor, then stop it."""
 
     async def main() -> Recorder:
         report = Recorder()
         supervisor = Supervisor(
-            small(folder, **how), restart=restart, ready_file=folder / "ready.json", urls={"play": "http://x/"}
+            small(folder, **how),
+            restart=restart,
+            ready_file=folder / "ready.json",
+            urls={"play": "http://x/"},
+            member=book,
+            files={folder / "ops.json": {"urls": ["http://y"]}},
         )
+        if book is not None:
+            book.processes = supervisor.processes
         try:
             await supervisor.start(report)
             async with asyncio.TaskGroup() as group:
@@ -113,10 +169,13 @@ def test_all_start_and_stop_in_order(tmp_path: Path) -> None:
         assert document["processes"][0]["addresses"]["command"] == "tcp://127.0.0.1:1"
         assert sorted(report.ready[:2]) == ["br1", "st1"]
         assert all(alive(pid) for pid in pids(tmp_path).values())
+        assert json.loads((tmp_path / "ops.json").read_text()) == {"urls": ["http://y"]}
+        assert (tmp_path / "ops.json").stat().st_mode & 0o777 == 0o600
 
     supervised(tmp_path, test)
     assert (tmp_path / "stopped").read_text().split() == ["gw1", "gs1", "lg1", "st1", "br1"]
     assert not (tmp_path / "ready.json").exists()
+    assert not (tmp_path / "ops.json").exists()
 
 
 def test_a_killed_process_is_started_again_and_the_ready_file_follows(tmp_path: Path) -> None:
@@ -172,3 +231,82 @@ def test_a_process_that_cannot_start_is_said(tmp_path: Path, how: str, said: str
         supervised(tmp_path, test, store=how)
     assert failed.value.refused == (how == "refuse")
     assert not (tmp_path / "ready.json").exists()
+
+
+# -- drained, reaped, deployed -----------------------------------------------------------------------------------
+def test_who_was_drained_is_left_out_and_whose_process_ends_is_told_at_once(tmp_path: Path) -> None:
+    book = Book()
+
+    async def test(supervisor: Supervisor, report: Recorder) -> None:
+        os.kill(pids(tmp_path)["lg1"], signal.SIGTERM)
+        await report.said("lg1 was drained and is not started again")
+        assert sorted(pids(tmp_path)) == ["br1", "gs1", "gw1", "st1"]
+        os.kill(pids(tmp_path)["gs1"], signal.SIGKILL)
+        await report.said("gs1 is back")
+        assert book.reaped == ["lg1", "gs1"]
+        assert [planned.id for planned in supervisor.rolled()] == ["br1", "st1", "gw1", "gs1"]
+
+    supervised(tmp_path, test, book=book)
+
+
+def test_a_deployment_starts_every_process_anew_one_at_a_time(tmp_path: Path) -> None:
+    book = Book()
+
+    async def test(supervisor: Supervisor, report: Recorder) -> None:
+        before = pids(tmp_path)
+        assert supervisor.deployments is not None
+        roll = supervisor.deployments.begin()
+        assert supervisor.deployments.begin() is roll, "one at a time"
+        await report.said("documents go from format 1 to 2")
+        after = pids(tmp_path)
+        assert all(after[node] != before[node] for node in before)
+        order = ["br1", "st1", "lg1", "gw1", "gs1"]
+        assert book.told == [*((n, s) for n in order for s in ("draining", "starting", "ready")), ("", "done")]
+        assert min(book.at_once) == 4
+        assert roll.view()["state"] == "done"
+        assert roll.view()["format"] == {"from": 1, "to": 2}
+        assert [(step["id"], step["state"]) for step in roll.view()["steps"]] == [(node, "ready") for node in order]
+        assert not any("starting it again" in event for event in report.events), "nobody else had a hand in it"
+        os.kill(after["gs1"], signal.SIGKILL)
+        await report.said("gs1 is back")
+
+    supervised(tmp_path, test, book=book)
+    assert (tmp_path / "stopped").read_text().split()[:5] == ["br1", "st1", "lg1", "gw1", "gs1"]
+
+
+def test_a_deployment_stops_at_the_first_that_fails_which_comes_back_with_the_old_release(tmp_path: Path) -> None:
+    book = Book()
+
+    async def test(supervisor: Supervisor, report: Recorder) -> None:
+        before = pids(tmp_path)
+        (tmp_path / "release").write_text("break")
+        assert supervisor.deployments is not None
+        roll = supervisor.deployments.begin()
+        await report.said("the deployment has failed and stopped: br1 ended with exit code 1 before it was ready")
+        assert [step["state"] for step in roll.view()["steps"]] == ["failed", *["waiting"] * 4]
+        assert (roll.state, book.told[-1]) == ("failed", ("", "failed"))
+        now = pids(tmp_path)
+        assert all(now[node] == before[node] for node in ("st1", "lg1", "gw1", "gs1"))
+        (tmp_path / "release").unlink()
+        await report.said("br1 is back")
+        assert supervisor.deployments.begin() is not roll
+        await report.said("deployed gs1")
+
+    supervised(tmp_path, test, book=book)
+
+
+def test_a_deployment_waits_for_who_is_missing(tmp_path: Path) -> None:
+    """A process that fell by itself counts: nobody else leaves before it is back."""
+    book = Book()
+
+    async def test(supervisor: Supervisor, report: Recorder) -> None:
+        os.kill(pids(tmp_path)["gs1"], signal.SIGKILL)
+        await report.said("starting it again")
+        assert supervisor.deployments is not None
+        supervisor.deployments.begin()
+        await report.said("deployed br1")
+        back = next(i for i, event in enumerate(report.events) if event.startswith("gs1 is back"))
+        assert back < report.events.index(next(e for e in report.events if e.startswith("deployed br1")))
+        assert min(book.at_once) == 4
+
+    supervised(tmp_path, test, book=book)
