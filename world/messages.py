@@ -471,7 +471,7 @@ class AskDeployment(Message, frozen=True, tag=94):
 
 class Deployment(Message, frozen=True, tag=95):
     """{id, state: running | done | failed, steps: [{id, role, state: waiting | draining | starting | ready | failed,
-    seconds}], problem}."""
+    seconds}], problem, format: {from, to}}."""
 
     view: Json
 
