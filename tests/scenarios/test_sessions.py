@@ -184,15 +184,17 @@ def test_a_late_close_of_the_old_socket_harms_nothing() -> None:
 # -- no room -----------------------------------------------------------------------------------------------------------
 def test_at_the_cap_everywhere_the_least_loaded_adopts_whoever_is_asked() -> None:
     async def play() -> None:
-        async with Whole(3, avatars_per_server=6, placement="spread") as world:
-            players = [await world.newcomer() for _ in range(18)]
-            await players[0].until(lambda: {len(s.game.presences) for s in world.servers.values()} == {6})
+        async with Whole(3, avatars_per_server=3, placement="spread") as world:
+            players = [await world.newcomer() for _ in range(9)]
+            await players[0].until(lambda: {len(s.game.presences) for s in world.servers.values()} == {3})
             with pytest.raises(ClientError, match="closed_4009"):
                 await world.newcomer()
+            for gateway in world.gateways.values():
+                gateway.any_server = lambda: "gs1"  # type: ignore[method-assign]
             await world.kill("gs3")
             living = [s.game for s in world.servers.values()]
-            await players[0].until(lambda: sum(len(g.presences) for g in living) == 18, 15)
-            assert sorted(len(g.presences) for g in living) == [9, 9]
+            await players[0].until(lambda: sum(len(g.presences) for g in living) == 9, 15)
+            assert sorted(len(g.presences) for g in living) == [4, 5]
             assert all(player.codes == [] for player in players), "their sockets stayed open"
             assert world.failures == []
 
