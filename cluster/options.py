@@ -144,6 +144,13 @@ Placement = Annotated[
         rich_help_panel=PLAY,
     ),
 ]
+Balance = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("on: game servers share their load; off: only drains move units.", "BALANCE", "on"),
+        rich_help_panel=PLAY,
+    ),
+]
 AvatarsPerServer = Annotated[
     int | None, typer.Option(help=_env("Cap of a game server.", "AVATARS_PER_SERVER", "2000"), rich_help_panel=PLAY)
 ]

@@ -125,11 +125,12 @@ class Attaching:
             return location.moved(unit)
         newcomer = message.last_stream == 0
         chosen = place(self._candidates(), "spread", adopt=not newcomer)
-        if chosen is None and self._service.draining.is_set():
+        passed = message.passes >= ATTACH_PASSES
+        if self._service.draining.is_set() and (chosen is None or passed):
             return Busy(unit, RETRY_AFTER_MS)
-        if chosen is None or (newcomer and message.passes >= ATTACH_PASSES):
+        if chosen is None or (newcomer and passed):
             raise Refused("full")
-        if chosen == self._service.node_id or message.passes >= ATTACH_PASSES:
+        if chosen == self._service.node_id or passed:
             return None
         self._passed.add(chosen, NOWHERE, self._clock.monotonic_ms())
         return Moved(unit, chosen, self._mesh.book.highest_generation(NodeId(chosen)), 0)

@@ -40,7 +40,7 @@ class Destinations:
             candidates = self._recent.counted(candidates, region, now)
         else:
             candidates = [self._by_regions(c) for c in self._seers.counted(candidates, region, now)]
-        chosen = place(candidates)
+        chosen = place(candidates, even=is_avatar)
         if chosen is None:
             return None
         if is_avatar:

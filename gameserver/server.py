@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 
 from gameserver.attach import Attaching
+from gameserver.balance import Balancing
 from gameserver.commands import Commands
 from gameserver.death import DeathWatch, SelfDead, StoreLost
 from gameserver.documents import Documents, sleep_ms
@@ -129,6 +130,7 @@ class GameServer:
             self.watch.may_speak,
         )
         self.draining = Draining(self.service, self.table, self.ownership, self.presences, self.state, self.handing)
+        self.balancing = Balancing(self.service, self.mesh, self.table, self.presences, self.state, self.handing)
         self.receiving = Receiving(
             self.service,
             self.mesh,
@@ -176,6 +178,8 @@ class GameServer:
             self._tell_load,
         ):
             spawn(loop(), loop.__qualname__, loop=True)
+        if self.service.settings.balance == "on":
+            spawn(self.balancing.keep(), "balance", loop=True)
         drainable(self.service, self.mesh, self.notes, self.draining.give_away)
         self.service.on_stop(self.stop)
 
@@ -317,6 +321,7 @@ class GameServer:
                 "handoffs_aborted": ("Hand-offs after which the unit stayed", lambda: self.handing.aborted),
                 "handoffs_reclaimed": ("Of these, ended by a write", lambda: self.handing.reclaimed),
                 "handoffs_refused": ("Offers of others not taken", lambda: self.receiving.refused),
+                "handoffs_for_balance": ("Units moved to where they belong", lambda: self.balancing.moved),
                 "units_swept": ("Units of dead servers settled here", lambda: self.sweeper.settled),
             },
         )

@@ -55,7 +55,7 @@ class Placer:
         alive = [m for m in ready if not self._book.suspected(NodeId(m.id))] or ready
         now = self._clock.monotonic_ms()
         candidates = [candidate_of(m.id, m.load, region, self._settings.avatars_per_server) for m in alive]
-        server = place(self._recent.counted(candidates, region, now), self._settings.placement) or ""
+        server = place(self._recent.counted(candidates, region, now), self._settings.placement, even=True) or ""
         if server:
             self._recent.add(server, region, now)
         return server

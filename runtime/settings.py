@@ -68,6 +68,7 @@ class Settings(BaseSettings):
 
     # -- the game
     placement: Literal["gather", "spread"] = Field(default="gather", description="spread: round robin, for tests")
+    balance: Literal["on", "off"] = Field(default="on", description="off: only drains and operators move units")
     avatars_per_server: int = Field(default=AVATARS_PER_SERVER, ge=1, le=100_000)
 
     # -- the supervisor

@@ -1,15 +1,21 @@
 """Which game server takes an avatar: pure, on what the book says of each server and one's own recent placements.
 
-*gather* (the default) keeps server sights small: the server with most seers of the avatar's region, below its cap.
-*spread* fills servers evenly. The book is up to a heartbeat old, so a placer counts what it placed itself meanwhile.
+*gather* (the default) keeps server sights small: the server with most seers of the avatar's region, below its cap, and
+(``even``) not so much fuller than the lightest that ``world.balance`` would send the avatar away again. *spread* fills
+servers evenly. The book is up to a heartbeat old, so a placer counts what it placed itself meanwhile.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from world.ids import node_number
-from world.limits import PLACEMENT_MEMORY_MS, PLACEMENTS_REMEMBERED
+from world.limits import (
+    BALANCE_MARGIN_AVATARS,
+    BALANCE_MARGIN_PARTS,
+    PLACEMENT_MEMORY_MS,
+    PLACEMENTS_REMEMBERED,
+)
 
 Mode = Literal["gather", "spread"]
 Region = tuple[int, int]
@@ -62,7 +68,14 @@ def _whole(value: object, default: int) -> int:
     return value if isinstance(value, int) and value >= 0 else default
 
 
-def place(candidates: Iterable[Candidate], mode: Mode = "gather", *, adopt: bool = False) -> str | None:
+def margin(avatars: Sequence[int]) -> int:
+    """How many more avatars than the lightest a server may have, given everybody's."""
+    return max(BALANCE_MARGIN_AVATARS, int(sum(avatars) / len(avatars) / BALANCE_MARGIN_PARTS))
+
+
+def place(
+    candidates: Iterable[Candidate], mode: Mode = "gather", *, adopt: bool = False, even: bool = False
+) -> str | None:
     """The server, or None where all are at their cap. ``adopt``: at the cap everywhere, the least loaded takes it all
     the same (fail-over: no avatar stays ownerless)."""
     everyone = list(candidates)
@@ -71,6 +84,9 @@ def place(candidates: Iterable[Candidate], mode: Mode = "gather", *, adopt: bool
         return min(everyone, key=_least_loaded).server if adopt and everyone else None
     if mode == "spread":
         return min(below, key=_least_loaded).server
+    if even:
+        most = min(c.avatars for c in below) + margin([c.avatars for c in everyone])
+        below = [c for c in below if c.avatars < most]
     return min(below, key=lambda c: (-c.seers, *_least_loaded(c))).server
 
 

@@ -78,6 +78,7 @@ def _common(settings: Settings, node_id: str) -> dict[str, str]:
         "bind_host": settings.bind_host,
         "public_origins": ",".join(settings.public_origins),
         "placement": settings.placement,
+        "balance": settings.balance,
         "avatars_per_server": str(settings.avatars_per_server),
     }
 

@@ -10,6 +10,8 @@ def gameserver(
     state_port: o.StatePort = None,
     advertise_state: o.AdvertiseState = None,
     world_seed: o.WorldSeed = None,
+    placement: o.Placement = None,
+    balance: o.Balance = None,
     avatars_per_server: o.AvatarsPerServer = None,
     bind_host: o.BindHost = None,
     command_port: o.CommandPort = None,

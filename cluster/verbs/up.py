@@ -61,6 +61,7 @@ def up(
     ] = None,
     world_seed: o.WorldSeed = None,
     placement: o.Placement = None,
+    balance: o.Balance = None,
     avatars_per_server: o.AvatarsPerServer = None,
 ) -> None:
     """Start a whole cluster on this machine and print the URLs to play and to observe it.

@@ -116,7 +116,7 @@ class Game:
         self.lines: list[Any] = []
         self.gateway: Mesh
         self._count = servers
-        self._settings = {"world_seed": SEED, **settings}
+        self._settings = {"world_seed": SEED, "balance": "off", **settings}
         self._group = asyncio.TaskGroup()
         self._following: dict[int, asyncio.Task[Attached]] = {}  # players that are told where their avatar is
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from world.limits import PLACEMENT_MEMORY_MS, PLACEMENTS_REMEMBERED
+from world.limits import BALANCE_MARGIN_AVATARS, PLACEMENT_MEMORY_MS, PLACEMENTS_REMEMBERED
 from world.placement import Candidate, RecentPlacements, candidate_of, place
 
 HERE = (15, 15)
@@ -75,3 +75,12 @@ def test_a_malformed_load_counts_as_none(load: dict[str, object]) -> None:
 def test_a_load_is_read() -> None:
     load = {"avatars": 3, "cap": 7, "seers": {"15,15": 2, "1,1": 9}}
     assert candidate_of("gs1", load, HERE, 50) == Candidate("gs1", 3, 7, 2)
+
+
+def test_gathering_stops_where_balance_would_send_the_newcomer_away_again() -> None:
+    alone = [Candidate("gs1", BALANCE_MARGIN_AVATARS - 1, 99, 50), Candidate("gs2", 0, 99, 0)]
+    assert place(alone, even=True) == "gs1"
+    fuller = [alone[0]._replace(avatars=BALANCE_MARGIN_AVATARS), alone[1]]
+    assert (place(fuller), place(fuller, even=True)) == ("gs1", "gs2")
+    large = [Candidate("gs1", 1_100, 2_000, 50), Candidate("gs2", 900, 2_000, 0)]
+    assert place(large, even=True) == "gs1", "with many, a part of the mean"
