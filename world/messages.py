@@ -459,8 +459,10 @@ class Reaped(Message, frozen=True, tag=92):
 
 
 class Deploy(Message, frozen=True, tag=93):
-    """Gateway -> supervisor: roll every process to the code now installed. Answer: Deployment (of the one running,
-    if one is)."""
+    """Gateway -> supervisor: roll every process to the code now installed; ``node``: this one only, also where it was
+    drained. Answer: Deployment (of the one running, if one is); Problem no_such_target."""
+
+    node: Short = ""
 
 
 class AskDeployment(Message, frozen=True, tag=94):

@@ -35,6 +35,10 @@ from world.messages import AskDeployment, Deploy, Deployment
 class Processes(Protocol):
     """What a deployment does to processes."""
 
+    def known(self, node: str) -> Planned | None:
+        """One of mine, also if it was drained."""
+        ...
+
     def rolled(self) -> Sequence[Planned]:
         """Those that belong to the cluster now, in the plan's order: not those that were drained."""
         ...
@@ -99,17 +103,25 @@ class Deployments:
 
     # -- asked -------------------------------------------------------------------------------------------------------
     def serve(self, mesh: Mesh) -> None:
-        mesh.serve(Deploy, lambda sender, message: Deployment(self.begin(mesh.me.generation).view()))
+        mesh.serve(Deploy, lambda _, message: Deployment(self.begin(message.node, mesh.me.generation).view()))
         mesh.serve(AskDeployment, self._answer)
 
-    def begin(self, generation: int = 0) -> Roll:
-        """The one that runs; else a new one. ``generation``: mine, so that no id comes twice."""
+    def begin(self, node: str = "", generation: int = 0) -> Roll:
+        """The one that runs; else a new one, of ``node`` only where one is named. ``generation``: mine, so that no id
+        comes twice. Raises Refused ``no_such_target``."""
         if self.last is None or self.last.state != "running":
             self._count += 1
-            planned = sorted(self._processes.rolled(), key=lambda p: ROLL_ORDER.index(p.role))
-            self.last = Roll(f"{generation}-{self._count}", [Step(p) for p in planned])
+            self.last = Roll(f"{generation}-{self._count}", [Step(p) for p in self._to_roll(node)])
             self._asked.set()
         return self.last
+
+    def _to_roll(self, node: str) -> list[Planned]:
+        if not node:
+            return sorted(self._processes.rolled(), key=lambda p: ROLL_ORDER.index(p.role))
+        planned = self._processes.known(node)
+        if planned is None:
+            raise Refused("no_such_target", f"no {node} here")
+        return [planned]
 
     def _answer(self, _: Sender, message: AskDeployment) -> Deployment:
         if self.last is None or message.id not in ("", self.last.id):
@@ -126,14 +138,14 @@ class Deployments:
             await self._deploy(self.last)
 
     async def _deploy(self, roll: Roll) -> None:
-        self._event(f"deploying: {len(roll.steps)} processes, one at a time")
+        self._event(f"deploying {', '.join(step.planned.id for step in roll.steps)}, one at a time")
         try:
             for step in list(roll.steps):
                 await self._calm(step)
-                if self._belongs(step.planned.id):
-                    await self._timed(roll, step)
-                else:
+                if len(roll.steps) > 1 and not self._belongs(step.planned.id):
                     roll.steps.remove(step)  # drained by an operator meanwhile
+                    continue
+                await self._timed(roll, step)
             roll.format = await self._raise_format()
         except ChildFailed as failed:
             roll.state, roll.problem = "failed", str(failed)

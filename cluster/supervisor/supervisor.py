@@ -4,7 +4,7 @@
 
     start: brokers, store ──ready──> logins, gateways, game servers ──ready──> the ready file, the ops file, URLs
     a child dies: event, backoff (doubled up to a cap), start again, ready file rewritten;  --restart never: event only
-    a child ends by itself, with 0: it was drained; it is left out from then on
+    a child ends by itself, with 0: it was drained; it is left out until a deployment names it
     stop: gateways ─> game servers (save) ─> logins ─> store ─> brokers, each stage bounded, then killed
 
 Whoever starts or ends a child while others watch it holds its lock (``held``): a deployment, or the restart after a
@@ -67,6 +67,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._locks = {p.id: asyncio.Lock() for p in planned}
         self._gone: set[str] = set()  # ended for good: drained, or dead under --restart never
+        self._begun = {p.id: asyncio.Event() for p in planned}
         self._all_ready = False
         self._pipe_read, self._pipe_write = os.pipe()  # closes with this process: every child then stops
         os.set_inheritable(self._pipe_write, False)
@@ -127,6 +128,9 @@ class Supervisor:
         return [child.describe() for child in children if child is not None and child.running]
 
     # -- for a deployment ----------------------------------------------------------------------------------------------
+    def known(self, node: str) -> Planned | None:
+        return next((planned for planned in self._planned if planned.id == node), None)
+
     def rolled(self) -> Sequence[Planned]:
         return [planned for planned in self._planned if planned.id not in self._gone]
 
@@ -156,6 +160,8 @@ class Supervisor:
     # -- children ------------------------------------------------------------------------------------------------------
     async def _start(self, planned: Planned) -> Child:
         child = self._children[planned.id] = await start_child(planned, self._pipe_read)
+        self._gone.discard(planned.id)
+        self._begun[planned.id].set()
         return child
 
     async def _all_of(self, started: list[Child], report: Reporter) -> None:
@@ -182,7 +188,8 @@ class Supervisor:
                 continue  # a deployment has ended it, and started the next
             code = child.process.returncode
             if not self._goes_on(planned, code, report):
-                return
+                await self._begun[planned.id].wait()
+                continue
             if (loop.time() - started_s) * 1_000 >= RESTART_SETTLED_MS:
                 backoff_ms = RESTART_BACKOFF_MS
             report.event(f"{planned.id} ended with {code_name(code)}; starting it again in {backoff_ms} ms")
@@ -216,6 +223,7 @@ class Supervisor:
         else:
             return True
         self._gone.add(planned.id)
+        self._begun[planned.id].clear()
         return False
 
     async def _start_again(self, planned: Planned, report: Reporter) -> None:

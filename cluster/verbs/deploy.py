@@ -17,6 +17,9 @@ from world.limits import OPS_CLI_LOOK_S, OPS_CLI_SILENCE_S
 
 def deploy(
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show each process until all are done.")] = True,
+    node: Annotated[
+        str, typer.Option(help="This process only; one that was drained is started again.", show_default=False)
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="The last line is the deployment as one JSON document.")] = False,
     data: o.Data = None,
     ops: o.OpsUrl = None,
@@ -34,11 +37,13 @@ def deploy(
 
       projectk deploy --no-follow
 
+      projectk deploy --node gs2
+
       projectk deploy --json --data /srv/world
     """
     with cluster(data, ops, token_file) as asked:
         nodes(asked)  # whoever is asked will be rolled too: then another one is
-        view = asked.post("/v1/ops/deployments")
+        view = asked.post("/v1/ops/deployments", {"node": node} if node else None)
         if follow:
             view = _follow(asked, view)
     if json:
@@ -46,7 +51,11 @@ def deploy(
     if view["state"] == "failed":
         raise CannotAsk(f"The deployment stopped: {str(view.get('problem', '')).rstrip('.') or 'it failed'}.")
     if not json:
-        typer.echo("Every process runs the code now installed." if follow else f"Deployment {view['id']} has begun.")
+        typer.echo(
+            f"{node or 'Every process'} runs the code now installed."
+            if follow
+            else f"Deployment {view['id']} has begun."
+        )
 
 
 def _follow(asked: Cluster, view: Json) -> Json:

@@ -1,12 +1,15 @@
 """Deployments: asked of the cluster's supervisor, which alone starts and stops processes."""
 
+from typing import Annotated
+
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.http import read_body
 from gateway.ops.problems import of_mesh, problem
-from gateway.ops.requests import Nothing, query, reply
+from gateway.ops.requests import NodeConvertor, query, reply
 from runtime.mesh.api import Mesh, MeshError, Refused
 from world.ids import NodeId
 from world.limits import OPS_CALL_MS
@@ -14,6 +17,12 @@ from world.messages import AskDeployment, Deploy, Deployment, Json, Message
 
 PATH = "/v1/ops/deployments"
 _ID_CHARACTERS = 64  # of messages.Short
+
+
+class DeployBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``node``: this process only."""
+
+    node: Annotated[str, msgspec.Meta(pattern=f"^({NodeConvertor.regex})?$")] = ""
 
 
 class Deployments:
@@ -31,10 +40,10 @@ class Deployments:
 
     async def begin(self, request: Request) -> Response:
         query(request)
-        await read_body(request, Nothing)
-        view = await self._ask(Deploy())
+        body = await read_body(request, DeployBody)
+        view = await self._ask(Deploy(body.node))
         if view is None:
-            raise problem("internal", "the supervisor knows no deployment")
+            raise problem("no_such_target", f"the supervisor has no process {body.node}")
         return reply(view, 202, {"location": f"{PATH}/{view.get('id', '')}"})
 
     async def all(self, request: Request) -> Response:

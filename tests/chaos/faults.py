@@ -108,7 +108,7 @@ def power_cut(stage: Stage) -> None:
 
 
 def _drain(role: str) -> Fault:
-    """As an operator does it; the supervisor starts it anew."""
+    """As an operator does it, who then has it started anew."""
 
     def fault(stage: Stage) -> None:
         kind = f"drain-{role}"
@@ -117,7 +117,7 @@ def _drain(role: str) -> Fault:
         stage.struck(kind, node)
         stage.operate("drain", node, "--wait")
         stage.wait_gone(node, pid)
-        stage.wait_back({node: pid})
+        stage.operate("deploy", "--node", node)
         stage.over(kind, node)
 
     return fault

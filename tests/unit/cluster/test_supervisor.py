@@ -13,7 +13,7 @@ import pytest
 from cluster.supervisor.child import ChildFailed
 from cluster.supervisor.plan import Planned
 from cluster.supervisor.supervisor import Supervisor
-from runtime.mesh.api import Mesh
+from runtime.mesh.api import Mesh, Refused
 from runtime.store.api import Unavailable
 from tests.support.aio import run
 from tests.support.processes import alive
@@ -60,7 +60,7 @@ class Recorder:
 
     async def said(self, words: str) -> None:
         """Wait until some event contains these words."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not any(words in event for event in self.events):
                 self.changed.clear()
                 await self.changed.wait()
@@ -245,6 +245,14 @@ def test_who_was_drained_is_left_out_and_whose_process_ends_is_told_at_once(tmp_
         await report.said("gs1 is back")
         assert book.reaped == ["lg1", "gs1"]
         assert [planned.id for planned in supervisor.rolled()] == ["br1", "st1", "gw1", "gs1"]
+        assert supervisor.deployments is not None
+        with pytest.raises(Refused, match="no_such_target"):
+            supervisor.deployments.begin("lg2")
+        supervisor.deployments.begin("lg1")
+        await report.said("deployed lg1")
+        report.events.clear()
+        os.kill(pids(tmp_path)["lg1"], signal.SIGKILL)
+        await report.said("lg1 is back")
 
     supervised(tmp_path, test, book=book)
 
