@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from runtime.mesh.api import DeadlineExceeded, Mesh, Refused, Sender, Unreachable
+from runtime.notes import RepairNotes
 from runtime.service import Service
 from world import frames
 from world.channels import receiver as rx
@@ -70,6 +71,7 @@ class CellSubscriber:
         self._core = rx.CellReceiver(compare_hashes=hashes is not None)
         self._asks: dict[int, asyncio.Queue[Ask]] = {}  # per publisher, so that a silent one delays nobody else
         self._dropped = {"bad_frames": 0, "asks_dropped": 0, "asks_failed": 0}
+        self._repairs = RepairNotes(mesh, service.clock)
         mesh.on_frame(self._framed)
         mesh.book.on_change(self._book_changed)
         mesh.book.on_dead(self._declared_dead)
@@ -146,7 +148,11 @@ class CellSubscriber:
 
     # -- performing effects -------------------------------------------------------------------------------------------
     def _perform(self, effects: list[rx.Effect]) -> None:
+        left: rx.Unsubscribe | None = None  # the channel left by the effect before: entered again, it is taken anew
         for effect in effects:
+            if left is not None and isinstance(effect, rx.Subscribe) and tuple(left) == tuple(effect):
+                self._repairs.repaired(publisher_node(effect.publisher), effect.cell)
+            left = effect if isinstance(effect, rx.Unsubscribe) else None
             self._perform_one(effect)
 
     def _perform_one(self, effect: rx.Effect) -> None:
@@ -163,6 +169,7 @@ class CellSubscriber:
                 self._queue_ask(effect)
             case rx.Reconnect(publisher):
                 self._service.log.warning("state link silent, reconnecting", publisher=publisher_node(publisher))
+                self._repairs.repaired(publisher_node(publisher), None)
                 self._mesh.reconnect(publisher_node(publisher))
             case rx.Hide(publisher):
                 self._service.log.warning("publisher silent, hiding", publisher=publisher_node(publisher))

@@ -240,6 +240,7 @@ GUEST_ADDRESSES: Final = 10_000  # least recently seen forgotten
 
 # -- operators -------------------------------------------------------------------------------------------------------
 NOTE_BYTES: Final = 2_048  # one note's detail as JSON; a longer one is left out, and said so
+REPAIR_NOTE_MS: Final = 1_000  # at most one note of repaired channels per publisher in this time
 OPS_EVENTS_KEPT: Final = 1_000  # notes per gateway; the oldest makes room
 OPS_READERS: Final = 20  # of the event stream, per gateway
 OPS_KEEP_ALIVE_MS: Final = 10_000  # a quiet event stream says that it is still there
