@@ -4,6 +4,7 @@ It is what bounds the rollback of VOLATILE position to that time: an avatar take
 row of equal epoch says. Only this generation writes it; losing its last write costs nothing but that.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from gameserver.records import MotionDocument, MotionRow, motion_key, parse
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Durability, Unavailable
 from world.limits import MOTION_CACHE_MS, MOTION_CACHED_DOCUMENTS, MOTION_DOCUMENT_MS, STORE_CALL_MS
+from world.unit import BadDocument
 
 
 class MotionLog:
@@ -36,6 +38,7 @@ class MotionLog:
         self._changed = False
         self._cas = NOT_THERE
         self._cache: OrderedDict[str, tuple[float, dict[int, MotionRow]]] = OrderedDict()
+        self._reading: dict[str, asyncio.Future[dict[int, MotionRow]]] = {}  # one read serves all who ask meanwhile
 
     def forget(self, avatar: int) -> None:
         """It is saved in its own document, or not mine any more."""
@@ -79,10 +82,28 @@ class MotionLog:
         cached = self._cache.get(key)
         if cached is not None and now - cached[0] < MOTION_CACHE_MS:
             return cached[1]
+        if key in self._reading:
+            return await asyncio.shield(self._reading[key])
+        shared: asyncio.Future[dict[int, MotionRow]] = asyncio.get_running_loop().create_future()
+        self._reading[key] = shared
+        try:
+            shared.set_result(await self._fetch(key))
+        except (Unavailable, BadDocument) as problem:
+            shared.set_exception(problem)
+        finally:
+            del self._reading[key]
+            if not shared.done():
+                shared.set_exception(Unavailable(f"{key}: its reader was ended"))
+                shared.exception()  # nobody need have waited for it
+        self._keep(key, now, shared.result())
+        return shared.result()
+
+    async def _fetch(self, key: str) -> dict[int, MotionRow]:
         found = await self._documents.read(key, give_up_ms=STORE_CALL_MS)
-        rows = {row[0]: row for row in parse(MotionDocument, key, found).rows} if found is not None else {}
+        return {row[0]: row for row in parse(MotionDocument, key, found).rows} if found is not None else {}
+
+    def _keep(self, key: str, now: float, rows: dict[int, MotionRow]) -> None:
         self._cache[key] = (now, rows)
         self._cache.move_to_end(key)
         if len(self._cache) > MOTION_CACHED_DOCUMENTS:
             self._cache.popitem(last=False)
-        return rows

@@ -1,13 +1,16 @@
 """Sessions through real gateways, logins and game servers: they outlive each process, and end when they are ended."""
 
 import asyncio
+import math
 import random
 
+import orjson
 import pytest
 
 from cluster.bots.client import ClientError
 from runtime.mesh.api import Refused
 from runtime.store.memory import Faults
+from tests.support.game import nearest
 from tests.support.virtual import run_virtual
 from tests.support.whole import PlayerClient, Whole
 from world.ids import avatar_unit
@@ -22,6 +25,127 @@ def attach_number(world: Whole, player: PlayerClient) -> list[object]:
 async def resume_is_refused(player: PlayerClient, code: int) -> None:
     with pytest.raises(ClientError, match=f"closed_{code}"):
         await player.connect(resume=True)
+
+
+def numbered(player: PlayerClient) -> list[tuple[int, int]]:
+    """(stream, n) of all events told, in order."""
+    said = [orjson.loads(text) for text in player.said if text.startswith(b'{"t":"event"')]
+    return [(event["s"], event["n"]) for event in said]
+
+
+def results(player: PlayerClient) -> list[int]:
+    """The numbers of all results told, in order."""
+    return [orjson.loads(text)["n"] for text in player.said if text.startswith(b'{"t":"result"')]
+
+
+async def at_a_tree(world: Whole, player: PlayerClient) -> int:
+    """Walk to the nearest tree; its entity."""
+    tree, x, y = nearest(to=(player.x, player.y))
+    while (gap := math.hypot(x - player.x, y - player.y)) > 2:
+        step = min(1.0, gap)
+        player.move(player.x + (x - player.x) / gap * step, player.y + (y - player.y) / gap * step, 0.0, 0.0)
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(0.6)  # it is in the motion document
+    return tree
+
+
+def wood(world: Whole, player: PlayerClient) -> int:
+    stored = world.document(avatar_unit(player.avatar))["data"]["entities"][str(player.avatar)]
+    return int(stored.get("items", {}).get("wood", 0))
+
+
+# -- processes that die ------------------------------------------------------------------------------------------------
+def test_a_dead_gateway_costs_no_event_and_no_command() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        async with Whole(2) as world:
+            player = await world.newcomer()
+            tree = await at_a_tree(world, player)
+            for round in (1, 2):
+                asked = [player.begin("gather", target=tree) for _ in range(2)]
+                await asyncio.sleep(0.01)  # on the way
+                died = loop.time()
+                dead = player.link.gateway.node_id
+                await world.end(dead)
+                await player.until(lambda: player.attaches == round + 1, 3.0)  # noqa: B023
+                assert loop.time() - died < 3.0
+                assert all(outcome.ok for outcome in await asyncio.gather(*asked))
+                await world.begin(dead)
+            await player.until(lambda: player.inventory == {"wood": 4})
+            assert wood(world, player) == 4, "each was done once"
+            streams = numbered(player)
+            assert streams == [(streams[0][0], n + 1) for n in range(len(streams))], "none lost, none twice"
+            assert sorted(results(player)) == [1, 2, 3, 4]
+            assert (player.session, player.resyncs) == (1, 1), "one session, told whole once: at its beginning"
+            assert world.failures == []
+
+    run_virtual(play())
+
+
+def test_a_dead_game_server_costs_no_socket_and_every_command_is_done_once() -> None:
+    async def play() -> None:
+        async with Whole(2) as world:
+            player = await world.newcomer()
+            tree = await at_a_tree(world, player)
+            dead = player.server
+            asked = [player.begin("gather", target=tree)]
+            await asyncio.sleep(0.01)
+            await world.kill(dead)
+            x, before = player.x, player.input
+            for _ in range(30):  # it walks on by its own lights, and gathers
+                x += 0.1
+                player.move(x, player.y, 0.5, 0.0)
+                await asyncio.sleep(0.1)
+            asked.append(player.begin("gather", target=tree))
+            await player.until(lambda: player.attaches == 2, 5)
+            outcomes = await asyncio.gather(*asked)
+            assert [outcome.code for outcome in outcomes if not outcome.ok] in ([], ["unreachable"])
+            player.move(player.x, player.y, 0.0, 0.0)
+            state = world.servers[player.server].game.state
+            await player.until(lambda: state.position(player.avatar).last_input == player.input)
+            assert player.input == before + 31
+            assert (player.codes, player.server != dead) == ([], True)
+            assert wood(world, player) >= sum(outcome.ok for outcome in outcomes)
+            assert wood(world, player) <= 2
+            assert results(player) == [1, 2]
+            assert (player.session, player.resyncs) == (1, 2)
+
+    run_virtual(play())
+
+
+def test_gateway_and_game_server_dead_in_the_same_second() -> None:
+    async def play() -> None:
+        async with Whole(2) as world:
+            player = await world.newcomer()
+            tree = await at_a_tree(world, player)
+            assert (await player.command("gather", target=tree)).ok
+            await world.kill(player.server)
+            await asyncio.sleep(0.3)
+            await world.end(player.link.gateway.node_id)
+            await player.until(lambda: player.resyncs == 2, 8)
+            assert (player.session, player.codes, player.inventory) == (1, [1006], {"wood": 1})
+            assert (await player.command("gather", target=tree)).ok
+            await player.until(lambda: player.inventory == {"wood": 2})
+            assert wood(world, player) == 2
+
+    run_virtual(play())
+
+
+def test_the_same_account_twice_replaces_the_older_session() -> None:
+    async def play() -> None:
+        async with Whole(2) as world:
+            first = await world.newcomer("gw2")
+            second = PlayerClient(world, "gw3")
+            second.access_token = first.access_token
+            await second.connect()
+            await first.until(lambda: first.codes == [4002])
+            assert not first.may_reconnect
+            assert (second.avatar, second.session > first.session) == (first.avatar, True)
+            assert (await second.command("say", text="it is me")).ok
+            await resume_is_refused(first, 4002)
+            assert not second.lost.is_set(), "the older session's knocking harms nothing"
+
+    run_virtual(play())
 
 
 # -- logout ------------------------------------------------------------------------------------------------------------

@@ -130,3 +130,22 @@ def test_a_motion_document_that_was_lost_with_the_store_is_written_again() -> No
         assert b"3.0" in store.table.documents["motion:gs1:4"].value
 
     run_virtual(scenario())
+
+
+def test_all_avatars_of_a_dead_server_are_served_by_one_read_of_its_motion_document() -> None:
+    async def scenario() -> None:
+        faults = Faults(random.Random(1), delay_ms=(5.0, 5.0))
+        store = MemoryStore(faults)
+        service = Service.for_test()
+        rows = [[n, 1, 7, float(n), 0.0, n] for n in range(50)]
+        await MotionLog(service, Documents(service, store), 4, lambda: rows).write(1_000)
+        reads = store.statistics().get("well", 0)
+        reader = MotionLog(service, Documents(service, store), 5, list)
+        found = await asyncio.gather(*(reader.row("gs1", 4, n, 1) for n in range(50)))
+        assert found == [tuple(row) for row in rows]
+        assert store.statistics()["well"] == reads + 1
+        faults.unavailable.append((0.0, float("inf")))
+        lost = await asyncio.gather(*(reader.row("gs2", 4, n, 1) for n in range(3)), return_exceptions=True)
+        assert [type(problem) for problem in lost] == [Unavailable] * 3
+
+    run_virtual(scenario())
