@@ -3,13 +3,13 @@
 A strike's window reaches from the strike to the next one. Who is *affected* is judged by what the client knew just
 before: the gateway that its ``ready`` named, the game server that its ``attached`` named.
 
-    usable_s        gateway lost: from the strike to the first command answered over a resumed connection
-    acts_s          owner lost: from the strike to the first command answered by the next owner
+    usable_s        gateway lost: from the strike to the first answer of a command asked after it
+    acts_s          owner lost: the same
     rollback_ms     how far the new owner put an avatar back from where it was last shown, as time at walking speed
     pause_ms        at a change of owner: how much longer than usual (its median) a player's input waited for its echo
     login_s         a newcomer: from the first request to attached
-    heal_s          from the end of the fault to the last command that failed for the cluster's sake, and the last
-                    picture with a ghost that is stale or off
+    heal_s          from the end of the fault to the last command that failed for the cluster's sake; of a partition
+                    also to the last picture with a ghost that is stale or off
     away_s          from each close of a socket to the next ``attached``
     answer_s        all commands invoked while the fault lasted: how long until their result
     echo_gap_ms     the longest time a player who stayed connected saw none of its inputs applied
@@ -154,18 +154,17 @@ def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
     if not strike.kind.startswith(LOSSES):
         pass  # what each player notices, and when, is in away_s and pause_ms
     elif ready is not None and (everything or ready.value["gateway"] in strike.targets):
-        found.add("usable_s", _served_after(window, strike.at_s, "ready"))
+        found.add("usable_s", _served_after(player, strike))
     elif attached.value["server"] in strike.targets:
-        found.add("acts_s", _served_after(window, strike.at_s, "attached"))
+        found.add("acts_s", _served_after(player, strike))
         found.add("rollback_ms", _rollback_ms(player, strike))
     _echoes(player, strike, window, found)
 
 
-def _served_after(window: list[Entry], at_s: float, turn: str) -> float:
-    """From the strike until a command was answered after a new ``ready`` or ``attached``. A hand-off may change the
-    owner without either: then no input or command was kept waiting by a loss, and the next answer counts."""
-    turned = next((entry.t for entry in window if entry.op == turn), NEVER)
-    return next((e.t - at_s for e in window if e.op in COMMANDS and e.type == "ok" and e.t > turned), NEVER)
+def _served_after(player: Timeline, strike: Strike) -> float:
+    """From the strike until a command asked after it was answered: what is lost answers none, so its successor did."""
+    answers = [a.t for _, a in player.commands(strike.at_s, strike.until_s) if a is not None and a.type == "ok"]
+    return min(answers, default=NEVER) - strike.at_s
 
 
 def _rollback_ms(player: Timeline, strike: Strike) -> float:
@@ -211,7 +210,7 @@ def _troubles(players: Any, pictures: list[Entry], strike: Strike) -> Iterator[f
         for _asked, answer in player.commands(strike.over_s, strike.until_s):
             if answer is not None and answer.type == "fail" and answer.value.get("code") in CLUSTER_CODES:
                 yield answer.t
-    for picture in pictures:
+    for picture in pictures if strike.kind.startswith("partition") else ():
         unwell = any(age_ms > STALE_AFTER_MS or off for _generation, age_ms, off in picture.value.values())
         if unwell and strike.over_s <= picture.t < strike.until_s:
             yield picture.t

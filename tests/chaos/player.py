@@ -103,6 +103,7 @@ class ChaosBot(Bot):
         super().__init__(worker, index, observes=False)
         self._probe: asyncio.Future[Outcome] | None = None
         self._probe_due_s = 0.0
+        self._attaches = 0
         self._sway = 1.0
         self._newest = (0, 0)  # (epoch, version) of my motion as I saw it last
         self._pending: deque[tuple[int, float]] = deque(maxlen=BOT_INPUTS_PENDING)  # inputs without an echo, sent at
@@ -121,12 +122,13 @@ class ChaosBot(Bot):
     async def _reconnect(self) -> None:
         self._pending.clear()
         await super()._reconnect()
-        self._probe_due_s = 0.0
 
     def _act(self, now_s: float) -> None:
         super()._act(now_s)
         self._pending.append((self.client.input, now_s))
         silent_s = now_s - self._pending[0][1]
+        if self.client.attaches != self._attaches:  # served again, perhaps by another: ask at once
+            self._attaches, self._probe_due_s = self.client.attaches, 0.0
         if self._probe is not None and (self._probe.done() or now_s > self._probe_due_s + BOT_COMMAND_S):
             self._probe = None
         if self._probe is None and (now_s >= self._probe_due_s or silent_s > PROBE_AFTER_SILENCE_S):

@@ -125,4 +125,5 @@ MIXED = (
     "partition-one-way",
     "drain-gameserver",
     "drain-gateway",
+    "deploy",
 )

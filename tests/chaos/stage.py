@@ -31,6 +31,7 @@ class Stage:
         self.network: Network | None = None
         self._log = log
         self._lasts_s = lasts_s
+        self._listeners: dict[str, str] = {}  # operators' listeners of gateways started by hand
 
     # -- the log
     def struck(self, kind: str, target: str = "") -> None:
@@ -55,8 +56,8 @@ class Stage:
         return {node: pid for node, pid in (pids | joined).items() if alive(pid)}
 
     def any_of(self, role: str) -> str:
-        """One that the supervisor started: it alone can start it again. PROXIED stay for the next partition."""
-        return self.rng.choice(sorted(self.pids(role).keys() - self.running.joined.keys()))
+        """Not of PROXIED: they stay for the next partition."""
+        return self.rng.choice(sorted(self.pids(role).keys() - set(PROXIED)))
 
     def kill(self, *nodes: str) -> dict[str, int]:
         """SIGKILL in one go; the pids they had."""
@@ -66,12 +67,22 @@ class Stage:
         return {node: pids[node] for node in nodes}
 
     def wait_back(self, killed: Mapping[str, int]) -> None:
-        """Those that the supervisor starts again run again."""
-        if not self.restarts:
-            return
-        for node, pid in killed.items():
-            if node not in self.running.joined:
+        """All of them run again; those that the supervisor does not know, or has let go, by hand."""
+        for node, pid in killed.items() if self.restarts else ():
+            if node in self.running.joined:
+                self.start_by_hand(node)
+            else:
                 self.running.wait_back(node, pid)
+
+    def start_by_hand(self, node: str) -> None:
+        """A game server or gateway that was drained, or was started by hand before."""
+        more: dict[str, object] = {"log_file": self.running.data / "logs" / f"{node}.log"}
+        if node.startswith("gw"):
+            url = self.running.gateways[int(node[2:]) - 1]
+            more |= {"port": url.rpartition(":")[2], "data": self.running.data}
+        role = {"gs": "gameserver", "gw": "gateway"}[node[:2]]
+        ready = self.running.join(role, node, self.member(), **more)
+        self._listeners[node] = ready["addresses"].get("ops", "")
 
     @contextlib.contextmanager
     def stopped(self, node: str) -> Iterator[None]:
@@ -94,8 +105,9 @@ class Stage:
 
     def operate(self, *words: str) -> None:
         """``projectk`` with these words, for this cluster. Raises AssertionError where it says no."""
-        listeners = ",".join(row["addresses"]["ops"] for row in self.running.processes("gateway"))
-        found = ("--ops", listeners, "--token-file", str(self.running.data / "keys" / "ops.token"))
+        listeners = {row["id"]: row["addresses"]["ops"] for row in self.running.processes("gateway")}
+        asked = [url for node, url in (self._listeners | listeners).items() if url and node in self.pids("gateway")]
+        found = ("--ops", ",".join(asked), "--token-file", str(self.running.data / "keys" / "ops.token"))
         done = projectk(*words, *found, cwd=self.running.folder, timeout_s=OPERATION_S)
         assert done.returncode == 0, f"projectk {' '.join(words)}: {done.stdout[-500:]}{done.stderr[-500:]}"
 
