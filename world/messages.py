@@ -459,8 +459,7 @@ class Reaped(Message, frozen=True, tag=92):
 
 
 class Deploy(Message, frozen=True, tag=93):
-    """Gateway -> supervisor: roll every process to the code now installed; ``node``: this one only, also where it was
-    drained. Answer: Deployment (of the one running, if one is); Problem no_such_target."""
+    """Gateway -> supervisor: roll all, or only ``node``, though drained. Answer: Deployment; Problem no_such_target."""
 
     node: Short = ""
 
@@ -472,8 +471,7 @@ class AskDeployment(Message, frozen=True, tag=94):
 
 
 class Deployment(Message, frozen=True, tag=95):
-    """{id, state: running | done | failed, steps: [{id, role, state: waiting | draining | starting | ready | failed,
-    seconds}], problem, format: {from, to}}."""
+    """As docs/protocol/11 shows it; the deployment that runs, or ran last."""
 
     view: Json
 
