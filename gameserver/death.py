@@ -68,6 +68,7 @@ class DeathWatch:
         self._seen: dict[str, Seen] = {}
         self._told: dict[str, int] = {}  # server -> highest generation told dead
         self._silenced = False
+        self._pauses = 0
         self._peers_at_failure: dict[str, int] = {}
         self._retired = False
         mesh.book.on_self_dead(self._self_dead)
@@ -143,6 +144,7 @@ class DeathWatch:
 
     def _paused(self, ms: float) -> None:
         """The loop stood still: hold everything until my record has been read again."""
+        self._pauses += 1
         if self._silenced:
             return
         self._log.warning("loop paused", ms=round(ms))
@@ -151,7 +153,11 @@ class DeathWatch:
         self._service.spawn(self._speak_again(), "re-read own record")
 
     async def _speak_again(self) -> None:
-        await self.confirm_self()
+        """A read during which the loop stood still once more says how it was before."""
+        pauses = 0
+        while pauses != self._pauses:
+            pauses = self._pauses
+            await self.confirm_self()
         self._silenced = False
         self._mesh.release()
 

@@ -357,7 +357,7 @@ class Session:
             self._moves_at_ms = min(self._moves_at_ms, self._clock.monotonic_ms() + BUSY_RETRY_MS)
             self._plan()
             return []
-        return self._moved(server, epoch)
+        return self._moved(server, epoch or self.owner.epoch)  # 0: my owner has lost it, and knows of no other
 
     def _moved(self, server: str, epoch: int) -> Effects:
         if epoch < self.owner.epoch:

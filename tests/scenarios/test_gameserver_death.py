@@ -124,6 +124,35 @@ def test_after_a_pause_nothing_is_sent_before_the_own_record_was_read() -> None:
     run_virtual(play())
 
 
+def test_a_second_pause_during_the_re_reading_means_reading_again() -> None:
+    """The first answer was under way while others declared the sleeper dead."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with Game(0) as game:
+            cable = Cable(game.store)
+            await game.start("gs1", cable)
+            player = await game.player(1, at="gs1")
+            await asyncio.sleep(1)
+            server = game.servers["gs1"]
+            cable.faults = Faults(random.Random(1), delay_ms=(100.0, 100.0))
+            loop.pause(LOOP_PAUSE_MS / 1_000 + 1)
+            await asyncio.sleep(0.12)
+            assert not server.game.watch.may_speak(), "the record has been read, the answer is on its way"
+            found = game.store.table.documents["srv:gs1"]
+            game.store.table.put("srv:gs1", found.value.replace(b'"alive"', b'"dead"'))
+            told = len(player.events)
+            loop.pause(DEATH_AFTER_MS / 1_000)
+            for _ in range(10):
+                server.game.presences.tell(player.avatar, {"kind": "whisper"})
+                await asyncio.sleep(0.02)
+            await game.until(lambda: ended_by(game) == ["SelfDead"], seconds=1)
+            assert len(player.events) == told
+
+    run_virtual(play())
+
+
 def test_after_a_pause_a_living_server_goes_on() -> None:
     async def play() -> None:
         loop = asyncio.get_running_loop()

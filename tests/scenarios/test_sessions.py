@@ -171,6 +171,24 @@ def test_logout_ends_the_live_session_and_its_resume_token() -> None:
     run_virtual(play())
 
 
+def test_a_player_whose_gateway_was_not_told_of_the_logout_is_refused_at_the_next_step() -> None:
+    async def play() -> None:
+        async with Whole(1) as world:
+            player = await world.newcomer()
+            world.network.partition("gs1", "gw2")
+            world.network.partition("gw2", "lg1")
+            asked = world.gateways["gw3"].mesh.call_any("login", Logout(player.refresh_token))
+            assert await asked == Ok()
+            await asyncio.sleep(1)
+            assert player.codes == [], "the word was lost"
+            world.network.heal()
+            await asyncio.sleep(0.6)
+            player.move(player.x, player.y, 0.0, 0.0)
+            await player.until(lambda: player.codes == [4011], 1)
+
+    run_virtual(play())
+
+
 def test_a_repeated_logout_ends_nothing_that_began_later() -> None:
     async def play() -> None:
         async with Whole(1) as world:
