@@ -6,7 +6,9 @@ before: the gateway that its ``ready`` named, the game server that its ``attache
     usable_s        gateway lost: from the strike to the first answer of a command asked after it
     acts_s          owner lost: the same
     rollback_ms     how far the new owner put an avatar back from where it was last shown, as time at walking speed
-    pause_ms        at a change of owner: how much longer than usual (its median) a player's input waited for its echo
+    pause_ms        at a hand-off: how long the oldest input had waited when the next owner was there to apply it
+    seen_ms         at a change of owner: how much longer than usual (its median) an input waited until its player saw
+                    that it was applied
     login_s         a newcomer: from the first request to attached
     heal_s          from the end of the fault to the last command that failed for the cluster's sake; of a partition
                     also to the last picture with a ghost that is stale or off
@@ -30,7 +32,7 @@ from world.limits import STALE_AFTER_MS, WALK_SPEED_M_PER_S
 
 NEVER = math.inf
 BEFORE_S = 5.0  # of a strike: what is usual is measured there
-AROUND_S = 1.5  # of a change of owner: inputs of this time belong to it
+PATIENCE_S = 12.0  # a command without an answer for longer was not answered
 COMMANDS = frozenset({"gather", "inventory", "say", "look"})
 LOSSES = ("kill", "pause", "power")  # kinds that take from players what they are connected to
 
@@ -144,7 +146,7 @@ def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
             found.counts[f"failed {answer.value['code']}"] += 1
         if answer is not None and entry.t < strike.over_s:
             found.add("answer_s", answer.t - entry.t)
-        elif answer is None and strike.until_s - entry.t > AROUND_S * 8:
+        elif answer is None and strike.until_s - entry.t > PATIENCE_S:
             found.counts["unanswered"] += 1
     if not player.connected(strike.at_s):
         return
@@ -159,6 +161,7 @@ def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
         found.add("acts_s", _served_after(player, strike))
         found.add("rollback_ms", _rollback_ms(player, strike))
     _echoes(player, strike, window, found)
+    _pauses(attached, window, found)
 
 
 def _served_after(player: Timeline, strike: Strike) -> float:
@@ -184,11 +187,22 @@ def _echoes(player: Timeline, strike: Strike, window: list[Entry], found: Figure
     if not any(entry.op == "closed" for entry in window):
         times = [strike.at_s, *(entry.t for entry in own)]
         found.add("echo_gap_ms", max((b - a) * 1_000 for a, b in pairwise(times)) if own else NEVER)
-    changes = [after for before, after in pairwise(own) if before.n != after.n]
-    for change in changes:
-        near = [e.value[1] for e in own if abs(e.t - change.t) < AROUND_S]
-        if near and usual:
-            found.add("pause_ms", max(0.0, max(near) - statistics.median(usual)))
+    before = player.last("own", strike.at_s)
+    epoch = before.n if before is not None else 0
+    for n, change in enumerate(own):
+        if change.n != epoch and usual:
+            epoch = change.n
+            waited = next((e.value[1] for e in own[n:] if e.value[1]), 0)
+            found.add("seen_ms", max(0.0, waited - statistics.median(usual)))
+
+
+def _pauses(attached: Entry, window: list[Entry], found: Figures) -> None:
+    epoch = attached.value["epoch"]
+    for entry in window:
+        if entry.op == "attached" and entry.value["epoch"] != epoch:
+            epoch = entry.value["epoch"]
+            if entry.value["items"] is None:  # a loss comes with resync, a hand-off does not
+                found.add("pause_ms", entry.value["waited_ms"])
 
 
 def _of_newcomer(player: Timeline, strike: Strike, found: Figures) -> None:

@@ -26,6 +26,7 @@ class RecordedClient(Client):
         self._who = who
         self._items = items
         self._ops: dict[int, str] = {}  # commands without a result
+        self.pending: deque[tuple[int, float]] = deque(maxlen=BOT_INPUTS_PENDING)  # inputs without an echo, sent at
 
     async def guest(self) -> None:
         self._log.add(self._who, "invoke", "guest")
@@ -80,9 +81,15 @@ class RecordedClient(Client):
             kept = {name: message[name] for name in ("server", "epoch", "stream", "event", "last_input", "x", "y")}
             resync = message.get("resync")
             kept["items"] = None if resync is None else resync.get("inventory", {})
+            kept["waited_ms"] = self._waited_ms(message["last_input"])
             self._log.add(self._who, "note", "attached", value=kept)
         elif kind in ("hello", "detached", "reconnect", "error"):
             self._log.add(self._who, "note", kind, value={k: v for k, v in message.items() if k != "t"})
+
+    def _waited_ms(self, last_input: int) -> int:
+        """How long the oldest input has waited that the owner, who answers now, has not applied yet."""
+        now_s = asyncio.get_running_loop().time()
+        return round(next(((now_s - sent_s) * 1_000 for number, sent_s in self.pending if number > last_input), 0))
 
     def _result(self, message: Json) -> None:
         number = message["n"]
@@ -106,10 +113,9 @@ class ChaosBot(Bot):
         self._attaches = 0
         self._sway = 1.0
         self._newest = (0, 0)  # (epoch, version) of my motion as I saw it last
-        self._pending: deque[tuple[int, float]] = deque(maxlen=BOT_INPUTS_PENDING)  # inputs without an echo, sent at
 
     def _new_client(self, gateways: list[str]) -> RecordedClient:
-        return RecordedClient(
+        self._recorded = RecordedClient(
             self._log,
             self._who,
             self._items,
@@ -118,15 +124,16 @@ class ChaosBot(Bot):
             on_binary=self._slice,
             rng=self._rng,
         )
+        return self._recorded
 
     async def _reconnect(self) -> None:
-        self._pending.clear()
+        self._recorded.pending.clear()
         await super()._reconnect()
 
     def _act(self, now_s: float) -> None:
         super()._act(now_s)
-        self._pending.append((self.client.input, now_s))
-        silent_s = now_s - self._pending[0][1]
+        self._recorded.pending.append((self.client.input, now_s))
+        silent_s = now_s - self._recorded.pending[0][1]
         if self.client.attaches != self._attaches:  # served again, perhaps by another: ask at once
             self._attaches, self._probe_due_s = self.client.attaches, 0.0
         if self._probe is not None and (self._probe.done() or now_s > self._probe_due_s + BOT_COMMAND_S):
@@ -160,8 +167,8 @@ class ChaosBot(Bot):
         super()._check_own(rows)
         last, waited_ms = int(mine["last_input"][-1]), 0.0
         now_s = asyncio.get_running_loop().time()
-        while self._pending and self._pending[0][0] <= last:
-            waited_ms = max(waited_ms, (now_s - self._pending.popleft()[1]) * 1_000)
+        while self._recorded.pending and self._recorded.pending[0][0] <= last:
+            waited_ms = max(waited_ms, (now_s - self._recorded.pending.popleft()[1]) * 1_000)
         corrected = int(mine["flags"][-1]) & FLAG_CORRECTED
         place = [round(float(mine["x"][-1]), 2), round(float(mine["y"][-1]), 2)]
         self._log.add(self._who, "note", "own", int(mine["epoch"][-1]), [last, round(waited_ms), *place, corrected])

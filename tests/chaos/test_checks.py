@@ -16,7 +16,17 @@ from world.unit_document import Data, UnitDocument
 
 AVATAR = 1 << 48 | 7
 WOOD = {"wood": 1}
-PLACE = {"server": "gs1", "epoch": 1, "stream": 5, "event": 0, "last_input": 0, "x": 0.0, "y": 0.0, "items": {}}
+PLACE = {
+    "server": "gs1",
+    "epoch": 1,
+    "stream": 5,
+    "event": 0,
+    "last_input": 0,
+    "x": 0.0,
+    "y": 0.0,
+    "items": {},
+    "waited_ms": 0,
+}
 
 
 class Story:
@@ -182,6 +192,15 @@ def test_times_are_from_the_strike_to_the_next_answer() -> None:
     found = figures(served(story))["kill-gateway"]
     assert found.samples["usable_s"] == [pytest.approx(0.7)]
     assert found.counts["closed 1006"] == 1
+
+
+def test_a_hand_offs_pause_is_what_the_oldest_input_waited() -> None:
+    story = struck("drain-gameserver", "gs1").attached(epoch=2, server="gs2", items=None, waited_ms=70)
+    story.resumed().attached(epoch=2, server="gs2", items=None, waited_ms=900)  # a gateway's matter
+    story.add("note", "own", 2, [2, 140, 0.0, 0.0, 0])
+    found = figures(story.attached(epoch=3, server="gs1", waited_ms=3_000).entries)["drain-gameserver"]
+    assert found.samples["pause_ms"] == [70], "the last one was a loss"
+    assert found.samples["seen_ms"] == [90]
 
 
 def test_who_is_never_served_again_counts_as_never() -> None:
