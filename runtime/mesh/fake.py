@@ -2,13 +2,15 @@
 
 Like ZeroMQ: what one sends another arrives in order, other pairs overtake each other; a link to nobody takes nothing;
 a full queue refuses commands and drops state frames; subscriptions travel to the publisher, and only what somebody
-subscribed to travels back.
+subscribed to travels back. What arrives runs in the context in which its receiver joined: what arrives at a member
+that stands still is held, as in its kernel, if the loop knows how to let a context stand still.
 """
 
 import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -67,6 +69,7 @@ class _Pipe:
 class FakeLink:
     def __init__(self, network: "FakeNetwork", owner: str, endpoint: str, on_writable: Callable[[], None]) -> None:
         self._network, self._owner, self.endpoint, self._on_writable = network, owner, endpoint, on_writable
+        self.context = copy_context()
         self._pipe = _Pipe()
         self._blocked = False
         self._open = True
@@ -82,7 +85,7 @@ class FakeLink:
 
     def _delivered(self) -> None:
         if self._blocked:
-            self.writable()
+            asyncio.get_running_loop().call_soon(self.writable, context=self.context)
 
     def writable(self) -> None:
         if self._open:
@@ -122,7 +125,7 @@ class FakeListening:
         if on and network.rng.random() < network.faults.subscription_loss:
             network.statistics.subscriptions_lost += 1
             return
-        network.later(self._upward, lambda: network.hear(self.owner, target, self, topic, on))
+        network.later(self._upward, target, lambda: network.hear(self.owner, target, self, topic, on))
 
     def close(self) -> None:
         self.open = False
@@ -138,6 +141,7 @@ class FakeTransport:
     def __init__(self, network: "FakeNetwork", node: str, command: str, state: str) -> None:
         self.inlets = Inlets()
         self.node, self.command, self.state = node, command, state
+        self.context = copy_context()
         self.gone = False
         self._network = network
         self._subscribers: dict[bytes, dict[FakeListening, None]] = {}  # ordered, so that runs repeat
@@ -274,7 +278,7 @@ class FakeNetwork:
         self.commands[transport.command] = transport
         self.states[transport.state] = transport
         for link in [k for k in self.links if k.endpoint == transport.command]:
-            asyncio.get_running_loop().call_soon(link.writable)
+            asyncio.get_running_loop().call_soon(link.writable, context=link.context)
         for listening in [k for k in self.listenings if k.endpoint == transport.state]:
             listening.again()
 
@@ -317,15 +321,15 @@ class FakeNetwork:
                 self._cut |= {(node, other), (other, node)}
 
     # -- carrying -------------------------------------------------------------------------------------------------
-    def later(self, pipe: _Pipe, act: Callable[[], None]) -> None:
-        """Run ``act`` after a delay, behind what was put into the pipe before."""
+    def later(self, pipe: _Pipe, target: FakeTransport, act: Callable[[], None]) -> None:
+        """Run ``act`` at ``target`` after a delay, behind what was put into the pipe before."""
         loop = asyncio.get_running_loop()
         low, high = self.faults.delay_ms
         at_s = max(pipe.last_s, loop.time() + self.rng.uniform(low, high) / 1_000)
         pipe.last_s = at_s
         assert len(pipe.waiting) < PIPE_MESSAGES
         pipe.waiting.append(act)
-        loop.call_at(at_s, lambda: pipe.waiting.popleft()())
+        loop.call_at(at_s, lambda: pipe.waiting.popleft()(), context=target.context)
 
     def carry(self, pipe: _Pipe, source: str, target: FakeTransport, data: bytes, done: Callable[[], None]) -> None:
         def arrive() -> None:
@@ -346,14 +350,15 @@ class FakeNetwork:
             return
         if not one_way and self.rng.random() < self.faults.call_duplicate:
             self.statistics.duplicated += 1
-            self._astray(lambda: self._arrive(source, target, data))
+            self._astray(target, lambda: self._arrive(source, target, data))
         if self.rng.random() < self.faults.reorder:
-            self._astray(lambda: self._arrive(source, target, data))
+            self._astray(target, lambda: self._arrive(source, target, data))
         else:
-            self.later(pipe, arrive)
+            self.later(pipe, target, arrive)
 
-    def _astray(self, act: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(self.rng.uniform(0, self.faults.late_ms) / 1_000, act)
+    def _astray(self, target: FakeTransport, act: Callable[[], None]) -> None:
+        late_s = self.rng.uniform(0, self.faults.late_ms) / 1_000
+        asyncio.get_running_loop().call_later(late_s, act, context=target.context)
 
     def _arrive(self, source: str, target: FakeTransport, data: bytes) -> None:
         if target.gone or (source, target.node) in self._cut or self.commands.get(target.command) is not target:
@@ -377,7 +382,7 @@ class FakeNetwork:
         elif len(listening.pipe.waiting) >= self.faults.state_hwm_frames:
             self.statistics.frames_dropped += 1
         else:
-            self.later(listening.pipe, lambda: self._arrive_frame(source, listening, topic, body))
+            self.later(listening.pipe, listening.owner, lambda: self._arrive_frame(source, listening, topic, body))
 
     def _arrive_frame(self, source: FakeTransport, listening: FakeListening, topic: bytes, body: bytes) -> None:
         reader = listening.owner

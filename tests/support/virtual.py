@@ -1,15 +1,24 @@
 """A loop of virtual time: sleeping costs nothing, the order of what is ready is drawn from a seed, runs repeat exactly.
 
+Several simulated processes may share the loop. What runs with ``PROCESS`` set (tasks and callbacks inherit it) belongs
+to that process; ``freeze`` makes it stand still as SIGSTOP does: time passes, and nothing of it runs until ``thaw``.
+
 Set PYTHONHASHSEED=0 too where code under test iterates over sets of strings.
 """
 
 import asyncio
 import random
 import selectors
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from asyncio.events import Handle, TimerHandle
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context, ContextVar
+from heapq import heappop, heappush
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+PROCESS: ContextVar[str] = ContextVar("process", default="")  # "": the world around all of them
+SAME_TIME_S = 1e-9
 
 
 class Deadlock(RuntimeError):
@@ -17,47 +26,95 @@ class Deadlock(RuntimeError):
 
 
 class _NoInput(selectors.SelectSelector):
-    """Never waits: hands the time it should have waited to the loop's clock."""
-
-    loop: "VirtualLoop"
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.loop.pass_time(timeout)
-        return []
+    """Asked by nobody: nothing comes from outside."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """``seed`` None keeps asyncio's own order of what is ready."""
+    """``seed`` None keeps asyncio's own order of what is ready. It has timers and turns of its own, for these are
+    where a simulation spends its life."""
 
     def __init__(self, seed: int | None = 0, start_s: float = 1_000.0) -> None:
-        selector = _NoInput()
-        selector.loop = self
         self._virtual_s = start_s
         self._shuffler = None if seed is None else random.Random(seed)
+        self._timers: list[tuple[float, int, TimerHandle]] = []  # a heap of (due, serial, timer)
+        self._serial = 0
+        self._frozen: dict[str, list[Handle]] = {}  # process -> what it would have done, in order
         self.lost: list[dict[str, Any]] = []  # exceptions that nobody took
-        super().__init__(selector)
-        self._clock_resolution = 1e-9
+        super().__init__(_NoInput())
 
     def time(self) -> float:
         return self._virtual_s
 
     def pause(self, seconds: float) -> None:
-        """The process stands still for that long: time passes and nothing runs."""
+        """Every process stands still for that long: time passes and nothing runs."""
         self._virtual_s += seconds
 
-    def pass_time(self, timeout: float | None) -> None:
+    # -- single processes stand still -------------------------------------------------------------------------------
+    def freeze(self, process: str) -> None:
+        """Nothing of this process runs from now on. Again: no effect."""
+        self._frozen.setdefault(process, [])
+
+    def thaw(self, process: str) -> None:
+        """What it would have done meanwhile is done now, in the order in which it fell due."""
+        self._ready.extend(self._frozen.pop(process, ()))  # type: ignore[attr-defined]
+
+    def frozen(self, process: str) -> bool:
+        return process in self._frozen
+
+    # -- timers -----------------------------------------------------------------------------------------------------
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        return self.call_at(self._virtual_s + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        timer = TimerHandle(when, callback, args, self, context)
+        self._serial += 1
+        heappush(self._timers, (when, self._serial, timer))
+        return timer
+
+    # -- turns ------------------------------------------------------------------------------------------------------
+    def _run_once(self) -> None:
         """Raises Deadlock."""
-        if timeout is None:
-            waiting = [task.get_name() for task in asyncio.all_tasks(self)]
-            raise Deadlock(f"at {self._virtual_s:.3f} s nothing can happen any more; waiting: {waiting}")
-        if timeout > 0:
-            self._virtual_s += timeout
         ready = self._ready  # type: ignore[attr-defined]
+        if not ready and not self._stopping:  # type: ignore[attr-defined]
+            self._pass_time()
         if self._shuffler is not None and len(ready) > 1:
             order = list(ready)
             self._shuffler.shuffle(order)
             ready.clear()
             ready.extend(order)
+        timers, until_s = self._timers, self._virtual_s + SAME_TIME_S
+        while timers and timers[0][0] < until_s:
+            timer = heappop(timers)[2]
+            if not timer.cancelled():
+                ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            if self._frozen:
+                waiting = self._frozen.get(handle._context.get(PROCESS, ""))
+                if waiting is not None:
+                    waiting.append(handle)
+                    continue
+            handle._run()
+
+    def _pass_time(self) -> None:
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heappop(timers)
+        if not timers:
+            waiting = [task.get_name() for task in asyncio.all_tasks(self)]
+            raise Deadlock(f"at {self._virtual_s:.3f} s nothing can happen any more; waiting: {waiting}")
+        self._virtual_s = max(self._virtual_s, timers[0][0])
+
+    def close(self) -> None:
+        self._timers.clear()
+        self._frozen.clear()
+        super().close()
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         raise RuntimeError("no threads in virtual time")
