@@ -58,6 +58,7 @@ class Membership:
         self._answers: asyncio.Event = asyncio.Event()
         self._estimate = WorldTimeEstimate()
         self._settled = False  # my world time may count for others
+        self._guessed = False  # it is only what this process's wall clock said
         self._measured = asyncio.Event()
         self._late_callbacks: list[Callable[[float], None]] = []
         self._pause_callbacks: list[Callable[[float], None]] = []
@@ -72,8 +73,7 @@ class Membership:
     async def join(self, generation: int | None) -> None:
         """Learn the book, take a generation (given, or one above what the book shows), appear, take world time.
         Raises ForeignProtocol."""
-        loop = asyncio.get_running_loop()
-        self._probe_ms = loop.time() * 1_000
+        self._probe_ms = self._clock.monotonic_ms()
         if self._join:
             await self._ask_for_book()
         self._refuse_foreign()
@@ -190,8 +190,7 @@ class Membership:
         if message.world_ms:
             self._estimate.measured(envelope.origin, message.sent_ms, now, message.world_ms)
             self._measured.set()
-            if self._settled:
-                self._clock.aim(self._estimate.agreed(self._clock.offset_ms()))
+            self._agree()
 
     def _joined(self, envelope: Envelope, message: Join) -> None:
         """Somebody asks for the book, and, once it has a generation, says that it is there."""
@@ -317,9 +316,21 @@ class Membership:
             except TimeoutError:
                 pass
         offset = self._estimate.joining()
+        self._guessed = offset is None and bool(self._join)  # else I am the first one: my time is the cluster's
         if offset is not None:
             self._clock.step(offset)
         self._settled = True
+
+    def _agree(self) -> None:
+        """Someone was measured. Who met nobody when it joined takes the time it finds: slewing in a wall clock that is
+        an hour off would take a day."""
+        if not self._settled:
+            return
+        offset = self._estimate.joining()
+        if self._guessed and offset is not None:
+            self._clock.step(offset)
+        self._guessed = False
+        self._clock.aim(self._estimate.agreed(self._clock.offset_ms()))
 
     def say_goodbye(self) -> None:
         """This generation is over."""

@@ -3,16 +3,17 @@
 import asyncio
 import random
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from runtime.mesh.api import DeadlineExceeded, Sender
 from runtime.mesh.fake import FakeNetwork, Faults
+from runtime.mesh.node import MeshNode
 from tests.support.mesh import FakeBackend, run_fake, until
-from tests.support.virtual import Deadlock, run_virtual
+from tests.support.virtual import PROCESS, Deadlock, VirtualLoop, run_virtual
 from world.ids import NodeId
-from world.limits import PUBLISHER_RECONNECT_MS, SUSPECT_AFTER_MS
+from world.limits import LOOP_PAUSE_MS, PUBLISHER_RECONNECT_MS, SUSPECT_AFTER_MS
 from world.messages import Awake, Detach, Interest, Message
 
 GS1, GS2, GW1 = NodeId("gs1"), NodeId("gs2"), NodeId("gw1")
@@ -177,3 +178,46 @@ def test_the_seed_orders_what_is_ready() -> None:
 
     assert run_virtual(order(), 1) == run_virtual(order(), 1) != run_virtual(order(), 2)
     assert run_virtual(order(), None) == list(range(10))
+
+
+def test_a_member_that_stands_still_hears_it_all_when_it_goes_on_and_knows_that_it_stood_still() -> None:
+    async def scenario(backend: FakeBackend) -> None:
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        a = await backend.mesh("gateway", "gw1")
+
+        async def member() -> MeshNode:
+            PROCESS.set("gs1")
+            return await backend.mesh("gameserver", "gs1", 1, by=a)
+
+        b = await asyncio.create_task(member())
+        seen, pauses = list[int](), list[float]()
+        b.serve(Detach, lambda sender, message: seen.append(message.connection))
+        b.on_pause(pauses.append)
+        await until(lambda: len(a.book.members()) == 2)
+        loop.freeze("gs1")
+        for n in range(3):
+            assert a.send(GS1, Detach(avatar=1, session=1, connection=n))
+        await asyncio.sleep((SUSPECT_AFTER_MS + LOOP_PAUSE_MS) / 1_000)
+        assert (seen, pauses) == ([], [])
+        assert a.book.suspected(GS1)
+        loop.thaw("gs1")
+        await until(lambda: seen == [0, 1, 2] and not a.book.suspected(GS1))
+        assert len(pauses) == 1
+
+    run_fake(scenario)
+
+
+def test_a_joiner_that_could_measure_nobody_takes_the_clusters_time_when_it_can() -> None:
+    """Its own wall clock is an hour off: slewed in, that would be wrong for a day."""
+
+    async def scenario(backend: FakeBackend) -> None:
+        a = await backend.mesh("gameserver", "gs1", 1)
+        backend.network.faults.one_way_loss = 1.0  # heartbeats; the book comes all the same
+        backend.network.faults.delay_ms = (1, 2)
+        b = await backend.mesh("gameserver", "gs2", 1, by=a, offset_ms=3_600_000)
+        assert b.clock.world_ms() - a.clock.world_ms() > 3_000_000
+        backend.network.faults.one_way_loss = 0.0
+        await until(lambda: abs(b.clock.world_ms() - a.clock.world_ms()) < 50)
+        assert a.clock.world_ms() < 3_000_000
+
+    run_fake(scenario)
