@@ -109,11 +109,11 @@ class Service:
         """A service without threads, signals, wall clock or global state; ``overrides`` are settings. World time
         starts at 1,000,000 ms + the loop's. ``lines`` collects the log (from debug up); else warnings go to stderr."""
         node_id = node_id or f"{ROLE_PREFIX.get(role, 'xx')}1"
-        base = (settings or Settings()).model_dump() | {"node_id": node_id} | overrides
+        given = {"node_id": node_id} | overrides
         return cls(
             role,
             node_id,
-            Settings(**base),
+            settings.model_copy(update=given) if settings is not None else Settings(**given),
             clock=clock or LoopClock(1_000_000.0),
             log=logs.plain_log(role, node_id, "debug" if lines is not None else "warning", lines),
             metrics=CollectorRegistry(),

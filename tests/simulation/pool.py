@@ -25,12 +25,14 @@ def replay_command(seed: int, without: str = "") -> str:
 
 
 def work(seed: int, without: str = "") -> Report:
-    """One seed in a worker: memory is collected between seeds, never in the middle of one."""
+    """One seed in a worker: memory is collected between seeds, never in the middle of one, and what lives on from
+    the first one (modules, caches) is not looked through again after every other."""
     gc.disable()
     try:
         return simulate(seed, without)
     finally:
         gc.collect()
+        gc.freeze()
 
 
 @contextmanager
