@@ -38,10 +38,10 @@ class Entities:
         body, entity = await read_body(request, HandOffBody), request.path_params["entity"]
         if entity >= ENTITY_ID_LIMIT or not kind_of(entity):
             raise problem("not_found", "no entity has such an id")
-        answer = await self._give_away(GiveAway(unit_of(entity), body.to))
+        answer = await self.give_away(GiveAway(unit_of(entity), body.to))
         return reply({"unit": answer.unit, "server": answer.server, "epoch": answer.epoch})
 
-    async def _give_away(self, wish: GiveAway) -> HandedOver:
+    async def give_away(self, wish: GiveAway) -> HandedOver:
         """Ask any game server, follow ``moved``, wait while the owner is busy. Raises Problem."""
         clock = self._gateway.clock
         server, redirects = self._gateway.any_server(), 0

@@ -27,6 +27,8 @@ DOCUMENTED = frozenset(
 )
 OWNERLESS_BOUND_S = 15.0  # a watched region: death after 3 s, then by need, under loss
 MONITOR_S = 0.25
+ENDS = frozenset({1006, 1012, 4003, 4005, 4010})  # cut, restarting, too slow, silent
+WORLD_TIME_BOUND_MS = 1_000
 TASK_ENDED = "task failed"  # the process ends by it, which the cluster judges
 
 Said = dict[int, tuple[int, Shown]]  # entity -> (sub-cell, as shown)
@@ -51,6 +53,9 @@ def disagreements(cluster: SimCluster, players: list[Player]) -> list[str]:
     """What is not yet as it must become: nodes down, players not in, ghosts unlike reals, units open or nobody's."""
     problems = [f"{node.name} is down" for node in cluster.nodes.values() if not node.up]
     problems += [f"{p.name} is not connected" for p in players if p.client.lost.is_set() or not p.client.server]
+    problems += [
+        f"{p.name}'s first client is not sent away" for p in players for c in p.replaced if not c.lost.is_set()
+    ]
     problems += [f"{p.name} waits for command {t.number} {t.op}" for p in players for t in p.waiting]
     if problems:
         return problems
@@ -169,8 +174,10 @@ class Monitor:
 
     def _staleness(self) -> None:
         """A ghost whose publisher was not heard for longer than its bound says so."""
-        grace_s = 2 * TICK_MS / 1_000
+        grace_s, now = 2 * TICK_MS / 1_000, asyncio.get_running_loop().time()
         for name, game in self._cluster.games.items():
+            if self._cluster.stands_still(name) or now < self._cluster.nodes[name].woke_s + grace_s:
+                continue
             ghosts = game.state._ghosts
             for (publisher, _cell), said in ghosts.said.items():
                 silent_s = self._cluster.digests.silent_s(name, f"gs{publisher}")
@@ -206,11 +213,27 @@ def verdict(cluster: SimCluster, players: list[Player], monitor: Monitor) -> lis
     problems = [*cluster.problems, *cluster.watch.broken, *monitor.problems]
     problems += [error for error in cluster.trace.errors if TASK_ENDED not in error]
     problems += [f"audit: {problem}" for problem in audit(documents)]
+    problems += _times(cluster)
     for player in players:
         problems += player.problems
+        problems += _ends(player)
         if player.client.avatar and avatar_unit(player.client.avatar) in documents:
             problems += _deeds(cluster, player)
     return problems
+
+
+def _ends(player: Player) -> Iterator[str]:
+    """Sockets end by faults of the way, by their gateway's end, and where the same account came in elsewhere."""
+    for code in player.codes:
+        if code not in ENDS and not (code == 4002 and player.replaced):
+            yield f"{player.name}: a connection ended with {code}"
+
+
+def _times(cluster: SimCluster) -> Iterator[str]:
+    """Wherever a process found its wall clock when it was started: there is one world time."""
+    times = {node.name: node.service.clock.world_ms() for node in cluster.nodes.values() if node.service is not None}
+    if max(times.values()) - min(times.values()) > WORLD_TIME_BOUND_MS:
+        yield f"world time is {times}"
 
 
 def _deeds(cluster: SimCluster, player: Player) -> Iterator[str]:
@@ -224,7 +247,7 @@ def _deeds(cluster: SimCluster, player: Player) -> Iterator[str]:
             yield f"{player.name}: {told.op} answered {told.result.code}: {told.result.detail}"
         if told.op == "gather" and told.result.ok:
             acknowledged.update(told.result.value["items"])
-            if not cluster.watch.caused.get(Command(unit, client.session, told.number)):
+            if not cluster.watch.caused.get(Command(unit, told.session, told.number)):
                 yield f"{player.name}: command {told.number} was acknowledged and never committed"
     stored = Counter(_stored_items(cluster, client.avatar))
     caused = [command for command in cluster.watch.caused if command.unit == unit]

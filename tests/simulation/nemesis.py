@@ -6,6 +6,8 @@ import random
 from tests.simulation.cluster import SimCluster
 from tests.simulation.plan import Strike
 from tests.simulation.player import Player
+from world.ids import avatar_unit, region_unit
+from world.limits import REGION_M
 
 
 class Nemesis:
@@ -61,8 +63,52 @@ class Nemesis:
             await getattr(self, f"_{strike.target}")(strike._replace(target=head.owner))
 
     async def _zombie(self, strike: Strike) -> None:
-        """A process that hangs: nobody hears of it and the store answers it nothing; then it all goes on, and what it
-        had sent to the store is applied late."""
+        """SIGSTOP and SIGCONT: it stands still, and wakes up with the past in its hands."""
+        cluster = self._cluster
+        if cluster.freeze(strike.target):
+            await asyncio.sleep(strike.lasts_s)
+            cluster.thaw(strike.target)
+
+    async def _drain(self, strike: Strike) -> None:
+        self._cluster.drain(strike.target, strike.lasts_s)
+
+    async def _hand_off(self, strike: Strike) -> None:
+        """An operator moves an avatar, or the land under it."""
+        await self._cluster.hand_off(self._unit_of(strike), strike.to)
+
+    def _unit_of(self, strike: Strike) -> str:
+        kind, _, index = strike.target.partition(" ")
+        client = self._players[int(index)].client
+        if kind == "avatar":
+            return avatar_unit(client.avatar)
+        return region_unit(int(client.x // REGION_M), int(client.y // REGION_M))
+
+    async def _hand_off_ambush(self, strike: Strike) -> None:
+        """Either side is struck while a unit is on its way, or just as the new owner's commit lands."""
+        cluster, rng = self._cluster, self._rng
+        unit = self._unit_of(strike)
+        head = cluster.watch.heads.get(unit)
+        sides = [head.owner if head is not None else "", strike.to]
+        landed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        cluster.watch.moves[unit].append(landed)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(cluster.hand_off(unit, strike.to))
+            if rng.random() < 0.5:
+                await asyncio.wait([landed], timeout=2.0)
+                await asyncio.sleep(rng.choice((0.0, 0.0, 0.02, 0.2)) * rng.random())
+            else:
+                await asyncio.sleep(rng.random() * rng.choice((0.05, 0.5)))
+            victim = rng.choice([side for side in sides if side])
+            kind = rng.choice(("crash", "crash", "zombie", "cut_off"))
+            await getattr(self, f"_{kind}")(strike._replace(kind=kind, target=victim))
+
+    async def _replace(self, strike: Strike) -> None:
+        """The same account comes in at a second place."""
+        await self._players[int(strike.target)].replace()
+
+    async def _cut_off(self, strike: Strike) -> None:
+        """A process that goes on alone: nobody hears of it and the store answers it nothing; then it all comes back,
+        and what it had sent to the store is applied late."""
         cluster, node = self._cluster, self._cluster.nodes[strike.target]
         if not node.up:
             return
@@ -92,13 +138,17 @@ class Nemesis:
     async def _store_away(self, strike: Strike) -> None:
         now = asyncio.get_running_loop().time()
         for node in self._cluster.nodes.values():
-            assert node.store.faults is not None
-            node.store.faults.unavailable.append((now, now + strike.lasts_s))
+            if strike.target in ("", node.name):
+                assert node.store.faults is not None
+                node.store.faults.unavailable.append((now, now + strike.lasts_s))
+        await asyncio.sleep(strike.lasts_s)
 
     def relent(self) -> None:
         """No more faults; delays stay."""
         network = self._cluster.network
         network.heal()
+        for name in self._cluster.nodes:
+            self._cluster.thaw(name)
         faults = network.faults
         faults.call_loss = faults.call_duplicate = faults.one_way_loss = faults.reorder = 0.0
         faults.frame_loss = faults.subscription_loss = 0.0

@@ -35,6 +35,7 @@ class Told:
     op: str
     target: int
     sent_s: float
+    session: int
     result: Outcome | None = None
 
 
@@ -42,7 +43,7 @@ class SimClient(Client):
     """``cluster.bots.client.Client`` with no HTTP and no TCP under it."""
 
     def __init__(self, cluster: "SimCluster", player: "Player", rng: random.Random, gateways: list[str]) -> None:
-        super().__init__(cast(httpx.AsyncClient, None), gateways, on_binary=player.saw, rng=rng)
+        super().__init__(cast(httpx.AsyncClient, None), gateways, on_binary=self.saw, rng=rng)
         self._cluster = cluster
         self._player = player
         self._sim_rng = rng
@@ -54,9 +55,10 @@ class SimClient(Client):
         gateway = self._cluster.gateway(self.gateways[0])
         if gateway is None:
             raise ClientError("http", "connection refused")
+        asked = gateway.mesh.call_any("login", LoginGuest(), deadline_ms=HTTP_LOGIN_MS)
         try:
             async with asyncio.timeout(HTTP_LOGIN_MS / 1_000 + 1):  # a gateway killed meanwhile never answers
-                granted = await gateway.mesh.call_any("login", LoginGuest(), deadline_ms=HTTP_LOGIN_MS)
+                granted = await self._cluster.inside(self.gateways[0].removeprefix("sim://"), asked)
         except MeshError as error:
             raise ClientError("http_503", error.code) from error
         except TimeoutError as error:
@@ -74,22 +76,30 @@ class SimClient(Client):
         gateway = self._cluster.gateway(url)
         if gateway is None:
             raise ConnectionRefusedError(url)
-        self._player.picture.clear()
-        serial, delay_ms = self._cluster.next_serial(), self._cluster.client_delay_ms
-        link = SimSocket(gateway, self, random.Random(self._sim_rng.getrandbits(32)), serial, delay_ms)
-        self.link = link
-        self._cluster.sockets[serial] = link
+        if self._player.client is self:
+            self._player.picture.clear()
+        self.link = link = await self._cluster.accept(url, gateway, self, self._sim_rng.getrandbits(32))
         self.opening(cast(Socket, link))
 
+    def saw(self, payload: bytes) -> None:
+        if self._player.client is self:
+            self._player.saw(payload)
+
     def text(self, payload: bytes) -> None:
-        self._player.heard(payload)
+        if self._player.client is self:
+            self._player.heard(payload)
         super().text(payload)
 
     def closed(self, code: int, reason: str) -> None:
         if self.link is not None:
             self._cluster.sockets.pop(self.link.serial, None)
-        self._player.lost(code, reason)
+        self._player.lost(code, reason, self._in_session and self._attached is not None and self._attached.done())
         super().closed(code, reason)
+
+    def succeed(self, old: "SimClient") -> None:
+        """Be the same account as that one."""
+        self.access_token, self.refresh_token = old.access_token, old.refresh_token
+        self.avatar, self.name, self.x, self.y = old.avatar, old.name, old.x, old.y
 
 
 @dataclass
@@ -102,7 +112,7 @@ class Player:
     places: list[tuple[int, float, float]]  # (entity, x, y) of what grows around, where one may go
     told: list[Told] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)  # with which connections ended
+    codes: list[int] = field(default_factory=list)  # with which connections ended that had once been attached
     picture: Picture = field(default_factory=Picture)
     goal: tuple[int, float, float] | None = None
     calm: bool = False  # no new deeds; stand still
@@ -113,6 +123,8 @@ class Player:
         shift = self.index % len(urls)
         self.client = SimClient(self.cluster, self, self.rng, urls[shift:] + urls[:shift])
         self.entered = asyncio.Event()
+        self.session = 0
+        self.replaced: list[SimClient] = []  # what it was before the same account came in elsewhere
         self._moved_s = 0.0
         self._velocity = (0.0, 0.0)
         self._applied = 0  # the last input that my own record in the world names
@@ -124,7 +136,8 @@ class Player:
 
     @property
     def waiting(self) -> list[Told]:
-        return [t for t in self.told if t.result is None]
+        """An older session's outcome stays unknown."""
+        return [t for t in self.told if t.result is None and t.session == self.client.session]
 
     def problem(self, text: str) -> None:
         self.problems.append(f"{self.name}: {text}")
@@ -152,8 +165,9 @@ class Player:
                 self.client.x, self.client.y = row[3], row[4]
                 self._velocity, self._stood = (0.0, 0.0), 0
 
-    def lost(self, code: int, reason: str) -> None:
-        self.codes.append(code)
+    def lost(self, code: int, reason: str, attached: bool) -> None:
+        if attached:
+            self.codes.append(code)
         self.cluster.trace.note(self.name, f"connection ended: {code} {reason}")
 
     # -- its life -----------------------------------------------------------------------------------------------------
@@ -178,11 +192,27 @@ class Player:
         self.session = self.client.session
         self.entered.set()
 
+    async def replace(self) -> None:
+        """The same account enters with a second client, which goes on; the first one is to be sent away for good."""
+        old = self.client
+        if not self.entered.is_set() or old.lost.is_set() or self.calm:
+            return
+        self.entered.clear()
+        new = SimClient(self.cluster, self, self.rng, old.gateways[::-1])
+        new.succeed(old)
+        self.replaced.append(old)
+        self.client, self._stood = new, 0
+        await self._enter()
+
     async def _stay_connected(self) -> None:
         """What the web client and the bots do; an end that forbids reconnecting is a session lost."""
-        client, pause_s = self.client, 0.1
+        pause_s = 0.1
         while True:
+            await self.entered.wait()
+            client = self.client
             await client.lost.wait()
+            if client is not self.client:
+                continue
             if not client.may_reconnect or client.close_code in (4001, 4008):
                 self.problem(f"the session ended: {client.close_code} {client.close_reason}")
                 await asyncio.Event().wait()
@@ -230,7 +260,7 @@ class Player:
         self.goal = self.rng.choice(self._nearest(3))
         while True:
             await asyncio.sleep(self.rng.uniform(0.02, 0.4))
-            if self.calm:
+            if self.calm or not self.entered.is_set():
                 continue
             deed = self.rng.random()
             if deed < 0.08:
@@ -263,12 +293,15 @@ class Player:
 
     def _command(self, op: str, **args: Any) -> "asyncio.Future[Outcome]":
         future = self.client.begin(op, **args)
-        told = Told(self.client.number, op, int(args.get("target", 0)), asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        told = Told(self.client.number, op, int(args.get("target", 0)), now, self.session)
         self.told.append(told)
         self.cluster.trace.note(self.name, f"command {told.number} {op} {args}")
 
         def ended(done: "asyncio.Future[Outcome]") -> None:
             if done.cancelled():
+                return
+            if told.session != self.session:
                 return
             if done.exception() is not None:
                 self.problem(f"command {told.number}: {done.exception()}")
@@ -281,7 +314,7 @@ class Player:
 
     def _acknowledged(self, told: Told, result: Outcome) -> None:
         """Invariant 3, as the player meets it: what is acknowledged is in the store by then, given and received."""
-        command = Command(avatar_unit(self.client.avatar), self.client.session, told.number)
+        command = Command(avatar_unit(self.client.avatar), told.session, told.number)
         watch = self.cluster.watch
         if told.op == "gather" and result.ok and not (command in watch.caused and command in watch.saved):
             self.problem(f"command {told.number} was acknowledged before it was committed")

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import random
 import time
+import warnings
 from dataclasses import dataclass, field
 
 from tests.simulation.ablations import ablation
@@ -13,7 +14,7 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.plan import Plan, draw
 from tests.simulation.player import Player
 from tests.simulation.trace import Trace
-from tests.simulation.watch import generation_watch
+from tests.simulation.watch import generation_watch, wall_clock_watch
 from tests.support.virtual import Deadlock, VirtualLoop
 from world.limits import REGION_M
 from world.natural import natural
@@ -46,7 +47,14 @@ def simulate(seed: int, without: str = "", keep_trace: bool = False) -> Report:
     loop = VirtualLoop(seed)
     report = Report(seed, "", [])
     try:
-        with ablation(without), generation_watch(report.problems), asyncio.Runner(loop_factory=lambda: loop) as runner:
+        with (
+            ablation(without),
+            generation_watch(report.problems),
+            wall_clock_watch(report.problems),
+            warnings.catch_warnings(),
+            asyncio.Runner(loop_factory=lambda: loop) as runner,
+        ):
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # killed before its first step
             runner.run(_story(plan, trace, report))
     except Deadlock as deadlock:
         report.problems.append(str(deadlock))

@@ -1,7 +1,10 @@
 """Checkers that watch while it happens: every write of the store, every digest."""
 
 import asyncio
-from collections import defaultdict
+import random
+import sys
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -20,6 +23,7 @@ from world.messages import Message
 from world.unit_document import Head, UnitDocument
 
 UNITS = ("avatar:", "region:")
+OURS = frozenset({"gameserver", "gateway", "login", "runtime", "world", "cluster"})
 
 
 class Command(NamedTuple):
@@ -41,6 +45,8 @@ class StoreWatch:
         self.saved: set[Command] = set()  # whose result the avatar's unit holds, or held
         self.writes = 0
         self.ambushes: list[asyncio.Future[tuple[str, str]]] = []  # told of the next transfer: (giver, receiver)
+        self.moves: defaultdict[str, list[asyncio.Future[str]]] = defaultdict(list)  # unit -> told of its next owner
+        self.taken: Counter[str] = Counter()  # unit -> how often it changed hands
         self._trace = trace
         self._put = table.put
         table.put = self.put  # type: ignore[method-assign]
@@ -70,6 +76,11 @@ class StoreWatch:
             self._break(f"{key}: version {last.version} followed by {head.version}")
         released = not head.owner and head.epoch == last.epoch
         same = (head.owner, head.generation, head.epoch) == (last.owner, last.generation, last.epoch)
+        if head.epoch == last.epoch + 1:
+            self.taken[key] += 1
+            for waiting in self.moves.pop(key, ()):
+                if not waiting.done():
+                    waiting.set_result(head.owner)
         if not (same or released or head.epoch == last.epoch + 1):
             self._break(f"{key}: {last.owner}:{last.generation} at {last.epoch} followed by {head}")
 
@@ -141,4 +152,19 @@ def generation_watch(broken: list[str]) -> Iterator[None]:
         mock.patch.object(Commands, "arrived", watched_arrived),
         mock.patch.object(CellReceiver, "_apply", watched_apply),
     ):
+        yield
+
+
+@contextmanager
+def wall_clock_watch(broken: list[str]) -> Iterator[None]:
+    """The wall clock jumps at every look; whoever of ours looks is written down in ``broken``."""
+    jumps = random.Random("wall clock")
+
+    def now() -> float:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.partition(".")[0] in OURS:
+            broken.append(f"{caller} reads the wall clock")
+        return jumps.uniform(0, 4e9)
+
+    with mock.patch.object(time, "time", now):
         yield

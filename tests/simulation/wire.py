@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Protocol
 
 from cluster.bots.wire import ABNORMAL
@@ -41,8 +42,19 @@ class SimSocket:
     """Made by the client's side; the gateway's side is ``gateway.client.Socket``, the client's is what
     ``cluster.bots.wire.Socket`` offers."""
 
-    def __init__(self, gateway: Gateway, receiver: Receiver, rng: random.Random, serial: int, delay_ms: float) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        receiver: Receiver,
+        rng: random.Random,
+        serial: int,
+        delay_ms: float,
+        there: Context | None = None,
+        here: Context | None = None,
+    ) -> None:
+        """What reaches the gateway runs ``there``, what reaches the client ``here``; None: in the present context."""
         self.serial = serial
+        self._there, self._here = there or copy_context(), here or copy_context()
         self.gateway = gateway
         self.received_bytes = 0
         self._receiver = receiver
@@ -57,18 +69,20 @@ class SimSocket:
         self._client: GatewayClient = gateway.connect(self)
 
     # -- delays -----------------------------------------------------------------------------------------------------
-    def _put(self, direction: deque[Callable[[], None]], after_s: float, act: Callable[[], None]) -> float:
+    def _put(
+        self, direction: deque[Callable[[], None]], after_s: float, act: Callable[[], None], context: Context
+    ) -> float:
         """Done a little later, behind what was put there before; when, at the latest. (What is due at the same time
         is run in any order by the loop: so each turn takes the oldest.)"""
         loop = asyncio.get_running_loop()
         at_s = max(after_s, loop.time() + self._rng.uniform(0.1, self._delay_ms) / 1_000)
         assert len(direction) < IN_FLIGHT
         direction.append(act)
-        loop.call_at(at_s, lambda: direction.popleft()())
+        loop.call_at(at_s, lambda: direction.popleft()(), context=context)
         return at_s
 
     def _up(self, act: Callable[[], None]) -> None:
-        self._last_up_s = self._put(self._upward, self._last_up_s, act)
+        self._last_up_s = self._put(self._upward, self._last_up_s, act, self._there)
 
     def _down(self, act: Callable[[], None], size: int = 0) -> None:
         self._waiting_bytes += size
@@ -77,7 +91,8 @@ class SimSocket:
             self._waiting_bytes -= size
             act()
 
-        self._last_down_s = self._put(self._downward, max(self._last_down_s, self._stalled_until_s), arrive)
+        after_s = max(self._last_down_s, self._stalled_until_s)
+        self._last_down_s = self._put(self._downward, after_s, arrive, self._here)
 
     def stall(self, seconds: float) -> None:
         """The client reads nothing for so long."""
