@@ -14,6 +14,13 @@ export function hex(color) {
   return parseInt(color.slice(1), 16);
 }
 
+/** A colour between two. @param {string} from #rrggbb @param {string} to #rrggbb @param {number} part 0..1, held within */
+export function blend(from, to, part) {
+  const p = Math.min(1, Math.max(0, part));
+  const mix = (/** @type {number} */ shift) => Math.round(((hex(from) >> shift) & 255) * (1 - p) + ((hex(to) >> shift) & 255) * p);
+  return `rgb(${mix(16)},${mix(8)},${mix(0)})`;
+}
+
 /** A colour lighter (> 0) or darker (< 0). @param {string} color #rrggbb @param {number} by -1..1 */
 export function lighten(color, by) {
   const part = (/** @type {number} */ shift) => {

@@ -70,7 +70,7 @@ class FakeGateway:
             tiles = ground(self.seed, int(found[1]), int(found[2])).tobytes()
             route.fulfill(body=tiles, content_type="application/octet-stream")
         elif path == "/v1/observe/stream":
-            picture = {"servers": self.observed, "world_ms": self.world_ms}
+            picture = {"servers": self.observed, "nodes": [], "events": [], "gateway": "gw1", "world_ms": self.world_ms}
             route.fulfill(body=f"data: {json.dumps(picture)}\n\n", content_type="text/event-stream")
         else:
             self._api(route, path)

@@ -2,12 +2,17 @@
 
 import { Backdrop } from "./backdrop.js";
 import { Layers } from "./layers.js";
+import { News } from "./news.js";
 import { Panel } from "./panel.js";
+import { Processes } from "./processes.js";
+import { Pulses } from "./pulses.js";
+import { Ticker } from "./ticker.js";
 import { View } from "./view.js";
 
 const LATE_MS = 3_000; // without a picture the page says so
 const PANEL_PX = 316;
 const LONGEST_FRAME_MS = 100;
+const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 /** @param {string} id @returns {any} */
 function byId(id) {
@@ -24,8 +29,13 @@ class Observe {
     this.view = new View(this.host, world.world_m);
     this.backdrop = new Backdrop(world);
     this.layers = new Layers(world);
-    this.panel = new Panel(byId("servers"), byId("totals"), (server) => this.#visit(server));
+    this.panel = new Panel(byId("servers"), byId("totals"), byId("others"), (server) => this.#visit(server));
+    this.processes = new Processes();
+    this.news = new News();
+    this.ticker = new Ticker(byId("news"), (unit) => this.layers.nameOf(unit));
+    this.pulses = new Pulses();
     this.pictures = 0;
+    this.worldMs = 0;
     this.heardAt = 0;
     this.dirty = true;
     this.last = performance.now();
@@ -41,14 +51,23 @@ class Observe {
   listen() {
     const stream = new EventSource("/v1/observe/stream"); // reconnects by itself
     stream.onmessage = ({ data }) => {
-      const picture = JSON.parse(data);
-      this.heardAt = performance.now();
-      this.pictures += 1;
-      this.layers.update(picture.servers);
-      this.panel.update(picture.servers);
-      if (this.view.untouched) this.#fit();
-      this.dirty = true;
+      this.#picture(JSON.parse(data), performance.now());
     };
+  }
+
+  /** @param {any} picture of the stream @param {number} now */
+  #picture({ servers, nodes, events, world_ms: worldMs }, now) {
+    this.heardAt = now;
+    this.worldMs = worldMs;
+    this.pictures += 1;
+    this.processes.update(nodes, events, now);
+    this.layers.update(servers, (id, generation) => this.processes.dead(id, generation), now);
+    const just = this.news.hear(events, worldMs);
+    if (!STILL.matches) for (const event of just) this.pulses.add(event, this.layers.placeOf(String(event.detail.unit)), now);
+    this.panel.update(servers, this.processes);
+    this.ticker.show(this.news.lines, worldMs);
+    if (this.view.untouched) this.#fit();
+    this.dirty = true;
   }
 
   #fit() {
@@ -86,9 +105,9 @@ class Observe {
     const dtMs = Math.min(now - this.last, LONGEST_FRAME_MS);
     this.last = now;
     const moved = this.view.ease(dtMs);
-    const gliding = this.layers.glide(dtMs);
+    const changing = [this.layers.glide(dtMs), this.pulses.tick(now), this.layers.land.moving(now)].includes(true);
     if (moved || this.dirty) this.#drawBackdrop();
-    if (moved || gliding || this.dirty) this.#drawLive();
+    if (moved || changing || this.dirty) this.#drawLive(now);
     this.dirty = false;
     this.#tip();
     const fresh = now - this.heardAt < LATE_MS && this.pictures > 0;
@@ -121,14 +140,16 @@ class Observe {
     this.#scale();
   }
 
-  #drawLive() {
+  /** @param {number} now */
+  #drawLive(now) {
     const pen = this.#pen("live");
     const shown = (/** @type {string} */ name) => byId(`layer-${name}`).checked;
-    if (shown("regions")) this.layers.regions(pen, this.view);
+    if (shown("regions")) this.layers.regions(pen, this.view, now);
     if (shown("cells")) this.layers.grid(pen, this.view);
     if (shown("sight")) this.layers.sights(pen, this.view);
     if (shown("ghosts")) this.layers.ghosts(pen, this.view);
-    if (shown("avatars")) this.layers.avatars(pen, this.view);
+    if (shown("avatars")) this.layers.avatars(pen, this.view, now);
+    this.pulses.draw(pen, this.view, now, (unit) => this.layers.placeOf(unit));
   }
 
   #scale() {
@@ -174,6 +195,9 @@ async function main() {
     get servers() { return observe.layers.servers; },
     get ground() { return observe.backdrop.pictures.size; },
     get zoom() { return observe.view.zoom; },
+    get plots() { return [...observe.layers.land.plots.values()]; },
+    get processes() { return [...observe.processes.all.values()]; },
+    get pulses() { return observe.pulses.begun; },
   };
   Object.defineProperty(window, "projectk", { value: Object.freeze(hook) });
   observe.listen();

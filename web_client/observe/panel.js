@@ -5,9 +5,12 @@ import { serverColor } from "../colors.js";
 const HISTORY = 120; // pictures: a minute
 const TICK_BUDGET_MS = 100;
 const STALE_MS = 750;
+const MISSED = 2; // pictures a busy server may leave out
 
 /** @typedef {import("./layers.js").Observed} Observed */
-/** @typedef {{root: HTMLElement, values: Record<string, HTMLElement>, spark: HTMLCanvasElement, ticks: number[], seen: boolean}} Card */
+/** @typedef {import("./processes.js").Processes} Processes */
+/** @typedef {import("./processes.js").Process} Process */
+/** @typedef {{root: HTMLElement, values: Record<string, HTMLElement>, spark: HTMLCanvasElement, ticks: number[], missed: number}} Card missed: pictures without it, one after the other */
 
 /** @param {string} tag @param {string} className @param {string} [text] @returns {HTMLElement} */
 function make(tag, className, text = "") {
@@ -18,20 +21,62 @@ function make(tag, className, text = "") {
 }
 
 export class Panel {
-  /** @param {HTMLElement} host @param {HTMLElement} totals @param {(server: string) => void} onPick */
-  constructor(host, totals, onPick) {
+  /** @param {HTMLElement} host @param {HTMLElement} totals @param {HTMLElement} others @param {(server: string) => void} onPick */
+  constructor(host, totals, others, onPick) {
     this.host = host;
     this.totals = totals;
+    this.others = others;
+    this.othersKey = "";
     this.onPick = onPick;
     /** @type {Map<string, Card>} */
     this.cards = new Map();
   }
 
-  /** @param {Observed[]} servers */
-  update(servers) {
-    for (const card of this.cards.values()) card.seen = false;
+  /** @param {Observed[]} servers @param {Processes} processes */
+  update(servers, processes) {
+    const known = processes.of("gameserver");
     for (const view of servers) this.#show(view);
-    for (const card of this.cards.values()) card.root.classList.toggle("gone", !card.seen);
+    for (const process of known) this.#status(process, servers.some((view) => view.server === process.id));
+    const ids = new Set([...known.map((process) => process.id), ...servers.map((view) => view.server)]);
+    for (const [id, card] of this.cards) {
+      if (ids.has(id)) continue;
+      card.root.remove();
+      this.cards.delete(id);
+    }
+    this.#totals(servers);
+    this.#others(processes);
+  }
+
+  /** @param {Process} process @param {boolean} answers */
+  #status({ id, status, generation }, answers) {
+    const card = this.#card(id);
+    const { root, values } = card;
+    card.missed = answers ? 0 : card.missed + 1;
+    const shown = status === "ready" && card.missed > MISSED ? "silent" : status;
+    root.dataset.status = shown;
+    const words = /** @type {HTMLElement} */ (values.status);
+    if (words.textContent !== shown) words.textContent = shown;
+    /** @type {HTMLElement} */ (values.generation).textContent = `generation ${generation}`;
+  }
+
+  /** Everyone who is no game server, as chips. @param {Processes} processes */
+  #others(processes) {
+    const chips = ["gateway", "login", "broker", "store", "supervisor"].flatMap((role) => processes.of(role));
+    const key = JSON.stringify(chips.map((p) => [p.id, p.status]));
+    if (key === this.othersKey) return;
+    this.othersKey = key;
+    this.others.replaceChildren(
+      ...chips.map(({ id, role, status }) => {
+        const chip = make("li", "chip", id);
+        chip.dataset.status = status;
+        chip.title = `${role} ${id}: ${status}`;
+        return chip;
+      }),
+    );
+  }
+
+  /** @param {Observed[]} servers */
+  #totals(servers) {
     const sum = (/** @type {(view: Observed) => number} */ of) => servers.reduce((n, view) => n + of(view), 0);
     const facts = [
       [servers.length, "servers"], [sum((v) => v.avatars?.length ?? 0), "avatars"],
@@ -58,10 +103,11 @@ export class Panel {
       if (event.key === "Enter") this.onPick(server);
     });
     const head = make("h2", "", server);
+    const status = make("span", "status", "");
+    head.append(status);
     const generation = make("small", "");
-    head.append(generation);
     /** @type {Record<string, HTMLElement>} */
-    const values = { generation };
+    const values = { generation, status };
     const list = make("dl", "");
     for (const [key, label] of [["avatars", "avatars"], ["tick", "tick"], ["ghosts", "ghosts"], ["age", "age"], ["regions", "regions"], ["cells", "cells"]]) {
       const value = make("dd", "");
@@ -73,10 +119,11 @@ export class Panel {
     spark.setAttribute("aria-label", `tick time of ${server} over the last minute`);
     const caption = make("div", "caption");
     caption.append(make("span", "", "tick time, last minute"), (values.peak = make("span", "")));
+    head.append(generation);
     root.append(head, list, spark, caption);
     const place = [...this.host.children].find((other) => other.querySelector("h2")?.firstChild?.textContent?.localeCompare(server, "en", { numeric: true }) === 1);
     this.host.insertBefore(root, place ?? null);
-    const card = { root, values, spark, ticks: /** @type {number[]} */ ([]), seen: true };
+    const card = { root, values, spark, ticks: /** @type {number[]} */ ([]), missed: 0 };
     this.cards.set(server, card);
     return card;
   }
@@ -84,7 +131,6 @@ export class Panel {
   /** @param {Observed} view */
   #show(view) {
     const card = this.#card(view.server);
-    card.seen = true;
     const tick = view.tick_ms ?? 0;
     const age = view.ghost_age_ms ?? 0;
     card.ticks.push(tick);
