@@ -24,6 +24,11 @@ _TO = {
     "additionalProperties": False,
     "properties": {"to": {"type": "string", "pattern": f"^({_NODE})?$"}},
 }
+_NODE_ONLY = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"node": {"type": "string", "pattern": f"^({_NODE})?$"}},
+}
 ROUTES = (
     _Route("get", "/v1/ops/nodes", "Every node of the cluster", {200: "the nodes"}),
     _Route("get", "/v1/ops/nodes/{node}", "One node", {200: "the node"}, ("not_found",)),
@@ -48,7 +53,8 @@ ROUTES = (
         "/v1/ops/deployments",
         "Roll every process to the code now installed",
         {202: "the deployment; Location says where it is"},
-        ("no_supervisor", "unreachable"),
+        ("no_such_target", "no_supervisor", "unreachable"),
+        body=_NODE_ONLY,
     ),
     _Route("get", "/v1/ops/deployments", "Deployments", {200: "the last one"}, ("no_supervisor", "unreachable")),
     _Route(
