@@ -1,0 +1,197 @@
+"""What keeps a hand-off right at its edges, each shown by what goes wrong without it."""
+
+import asyncio
+
+import pytest
+
+from gameserver.receiving import Offer
+from gameserver.units import Owned
+from runtime.mesh.api import Sender
+from tests.support.game import Game, Player
+from tests.support.transcript import Transcript
+from tests.support.virtual import run_virtual
+from world.handoff import Event
+from world.ids import NodeId, natural_id
+from world.limits import HANDOFF_OFFER_MS, WAKE_WAIT_MS
+from world.messages import (
+    Busy,
+    CommandResult,
+    HandedOver,
+    HandOff,
+    Interest,
+    Invoke,
+    Key,
+    Message,
+    Moved,
+)
+
+
+def held(game: Game, node: str, unit: str) -> Owned:
+    owned = game.servers[node].game.table.get(unit)
+    assert owned is not None
+    return owned
+
+
+def begin(game: Game, unit: str, source: str = "gs1", to: str = "gs2") -> "asyncio.Task[bool]":
+    giving = game.servers[source].game.handing.give(held(game, source, unit), NodeId(to))
+    return asyncio.get_running_loop().create_task(giving)
+
+
+def slow(game: Game, node: str, seconds: float) -> None:
+    """Its commits of offers take so long before they begin."""
+    receiving = game.servers[node].game.receiving
+    commit = receiving._commit
+
+    async def later(offer: Offer) -> Event:
+        await asyncio.sleep(seconds)
+        return await commit(offer)
+
+    receiving._commit = later  # type: ignore[method-assign]
+
+
+def offers(game: Game, node: str) -> list[HandOff]:
+    """All that are made to this server from now on."""
+    mesh, receiving = game.servers[node].game.mesh, game.servers[node].game.receiving
+    made: list[HandOff] = []
+
+    async def serve(sender: Sender, message: HandOff) -> Message:
+        made.append(message)
+        return await receiving.serve(sender, message)
+
+    mesh.serve(HandOff, serve)
+    return made
+
+
+def test_an_offered_unit_is_not_written() -> None:
+    """A receipt for a transfer comes while the other one commits: written, it would void the offer."""
+
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            slow(game, "gs2", 0.3)
+            giving = begin(game, player.unit)
+            await asyncio.sleep(0.1)
+            owned, version = held(game, "gs1", player.unit), game.document(player.unit)["version"]
+            owned.unit.save()
+            game.servers["gs1"].game.table.touch(owned)
+            await asyncio.sleep(0.1)
+            assert game.document(player.unit)["version"] == version
+            assert await giving
+            assert game.owner(player.unit) == "gs2"
+
+    run_virtual(play())
+
+
+def test_the_same_offer_again_is_answered_again_and_another_is_refused() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            made = offers(game, "gs2")
+            assert await begin(game, player.unit)
+            mesh = game.servers["gs1"].game.mesh
+            assert await mesh.call(NodeId("gs2"), made[0]) == HandedOver(player.unit, "gs2", 1, 2)
+            assert await begin(game, player.unit, "gs2", "gs1")
+            with pytest.raises(Exception, match="overtaken"):
+                await mesh.call(NodeId("gs2"), made[0])
+            assert game.owner(player.unit) == "gs1"
+            assert game.document(player.unit)["epoch"] == 3
+
+    run_virtual(play())
+
+
+def test_events_that_never_arrived_come_from_the_new_owner() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            game.network.partition("gs1", "gw1")
+            for n in range(3):
+                game.servers["gs1"].game.presences.tell(player.avatar, {"kind": "inventory", "items": {"wood": n}})
+            await asyncio.sleep(0.1)
+            assert player.events == []
+            assert await begin(game, player.unit)
+            await game.until(lambda: player.server == "gs2", seconds=1)
+            assert [n for _, n, _ in player.events] == [1, 2, 3]
+            assert player.attached is not None
+            assert player.attached.resync is None
+
+    run_virtual(play())
+
+
+def test_a_command_that_ends_in_the_middle_is_run_again_by_the_next_owner() -> None:
+    """Its result, told by the old owner, would not have moved along: a repeat could end otherwise."""
+
+    async def play() -> None:
+        async with Game(3) as game:
+            keeper = await game.player(1, at="gs3")  # owns the region
+            await game.until(lambda: game.owner(keeper.region) == "gs3")
+            player = await game.player(2, at="gs1")
+            transcript = Transcript(game, player.unit)
+            x, y = (int(part) for part in player.region.removeprefix("region:").split(","))
+            nothing = natural_id(2, x, y, 999_999)
+            looking = asyncio.create_task(player.gather(nothing))  # waits WAKE_WAIT_MS for what is not there
+            await asyncio.sleep(WAKE_WAIT_MS / 1_000 - 0.3)
+            slow(game, "gs2", 0.5)
+            giving = begin(game, player.unit)
+            assert HANDOFF_OFFER_MS > 500
+            result = await looking
+            assert await giving
+            assert (result.ok, result.code) == (False, "no_such_target")
+            answers = [line for line in transcript.lines if "CommandResult" in line]
+            assert answers == ["gs2  -> gw1  CommandResult no_such_target"]
+            repeated = await player.gather(nothing, number=1)
+            assert repeated == CommandResult(1, False, result.code, result.detail)
+
+    run_virtual(play())
+
+
+def test_who_knows_more_hears_busy_until_it_is_decided() -> None:
+    async def play() -> None:
+        async with Game(3) as game:
+            player = await game.player(1, at="gs1")
+            game.network.partition("gs2", "gs1")  # the answer is lost
+            giving = begin(game, player.unit)
+            await game.until(lambda: game.owner(player.unit) == "gs2", seconds=1)
+            assert not giving.done()
+            ask = Invoke(player.avatar, 2, "none", {}, Key("region:1,1", 1, 1))
+            answer = await game.servers["gs3"].game.mesh.call(NodeId("gs1"), ask)
+            assert answer == Busy(player.unit)
+            assert held(game, "gs1", player.unit).offered
+            game.network.heal()
+            assert await giving
+            answer = await game.servers["gs3"].game.mesh.call(NodeId("gs1"), ask)
+            assert isinstance(answer, Moved)
+            assert answer.server == "gs2"
+
+    run_virtual(play())
+
+
+def test_a_draining_server_wakes_nothing_for_others() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            slow(game, "gs2", 0.2)
+            game.servers["gs1"].service.drain("test")
+            answer = await game.servers["gs2"].game.mesh.call(NodeId("gs1"), Interest("region:1,1", 0))
+            assert isinstance(answer, Moved)
+            assert "region:1,1" not in game.documents("region")
+            await game.until(lambda: game.owner(player.unit) == "gs2")
+
+    run_virtual(play())
+
+
+def test_a_stop_waits_for_hand_offs_under_way_on_either_side() -> None:
+    async def play() -> None:
+        for stopping in ("gs1", "gs2"):
+            async with Game(2) as game:
+                player: Player = await game.player(1, at="gs1")
+                slow(game, "gs2", 0.3)
+                giving = begin(game, player.unit)
+                await asyncio.sleep(0.1)
+                await game.stop(stopping)
+                assert game.owner(player.unit) == ("gs2" if stopping == "gs1" else "")
+                async with asyncio.timeout(0.1):
+                    assert await giving
+                assert game.document(f"srv:{stopping}")["state"] == "dead"
+                assert game.failures == []
+
+    run_virtual(play())
