@@ -19,7 +19,7 @@ from gameserver.units import Fenced, Owned, StoreGone, UnitTable
 from runtime.mesh.api import Refused, Sender
 from runtime.service import Service
 from world.handle import Runtime
-from world.ids import avatar_unit
+from world.ids import avatar_unit, unit_of
 from world.limits import CLIENT_COMMANDS_IN_FLIGHT, COMMAND_DEADLINE_MS, RETRY_AFTER_MS
 from world.messages import Busy, ClientCommand, CommandResult, Key, Message, Moved
 from world.results import Outcome, Refusal, command_key
@@ -29,7 +29,8 @@ TRANSIENT = frozenset({"busy", "unreachable", "store_unavailable", "moved"})  # 
 
 
 class Commands:
-    """Serves ``ClientCommand``. ``awake(entity)`` waits for a target whose region is just being woken."""
+    """Serves ``ClientCommand``. ``awake(entity)`` waits for a target whose region is just being woken; False: its
+    owner is not heard. An earlier attempt may have reached it, so nothing definite may be said."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Commands:
         presences: Presences,
         ownership: Ownership,
         runtime: Runtime,
-        awake: Callable[[int], Awaitable[None]],
+        awake: Callable[[int], Awaitable[bool]],
         store_silent_ms: Callable[[], float],
         may_speak: Callable[[], bool],
     ) -> None:
@@ -142,8 +143,8 @@ class Commands:
 
     async def _perform(self, message: ClientCommand, key: Key) -> Outcome:
         target = message.args.get("target")
-        if isinstance(target, int):
-            await self._awake(target)
+        if isinstance(target, int) and not await self._awake(target):
+            return Outcome(False, {}, "unreachable", f"{unit_of(target)} is in sight, and its owner is not heard")
         try:
             return Outcome(True, await perform(Context(self._runtime, message.avatar, key), message.op, message.args))
         except Refusal as refusal:

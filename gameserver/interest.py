@@ -51,6 +51,7 @@ class Interests:
         self._state = state
         self._asking: set[str] = set()  # at most one question per region
         self._waking = 0  # regions being taken: they count as mine
+        self._heard_ms: dict[str, float] = {}  # regions in sight: when their owner last said that they are awake
 
     @property
     def regions(self) -> int:
@@ -68,8 +69,9 @@ class Interests:
         if self._service.stopping.is_set():
             return
         now = self._clock.monotonic_ms()
-        for x, y in self._state.seers():
-            unit = region_unit(x, y)
+        in_sight = [region_unit(x, y) for x, y in self._state.seers()]
+        self._heard_ms = {unit: self._heard_ms[unit] for unit in in_sight if unit in self._heard_ms}
+        for unit in in_sight:
             owned = self._table.get(unit)
             if owned is not None:
                 owned.wanted_ms = now
@@ -77,14 +79,18 @@ class Interests:
                 self._asking.add(unit)
                 self._service.spawn(self._want(unit), f"want {unit}")
 
-    async def awake(self, entity: int) -> None:
+    async def awake(self, entity: int) -> bool:
         """Wait a moment, at most WAKE_WAIT_MS, for an entity that is not known here, if it may be of a region that my
-        avatars see and that is just being woken (by me or elsewhere)."""
+        avatars see and that is just being woken (by me or elsewhere). False: that region's owner was not heard
+        meanwhile, so nobody can say whether there is such an entity."""
         unit = unit_of(entity)
-        end = self._clock.monotonic_ms() + WAKE_WAIT_MS
-        while self._state.find(entity) is None and self._may_wake(unit) and self._clock.monotonic_ms() < end:
+        begin = self._clock.monotonic_ms()
+        while self._state.find(entity) is None and self._may_wake(unit):
+            if self._clock.monotonic_ms() >= begin + WAKE_WAIT_MS:
+                return self._heard_ms.get(unit, -1.0) >= begin
             self.look()
             await sleep_ms(RETRY_AFTER_MS)
+        return True
 
     def _may_wake(self, unit: str) -> bool:
         seen = any(region_unit(x, y) == unit for x, y in self._state.seers())
@@ -109,6 +115,7 @@ class Interests:
         answer = await self._mesh.call(location.server, Interest(unit, location.epoch), deadline_ms=INTEREST_MS)
         if isinstance(answer, Awake):
             self._ownership.locations.learn(unit, Location(location.server, location.generation, answer.epoch))
+            self._heard_ms[unit] = self._clock.monotonic_ms()
         elif isinstance(answer, Moved):
             self._ownership.locations.forget(unit)
 

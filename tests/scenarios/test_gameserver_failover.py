@@ -252,6 +252,28 @@ def test_an_open_outbox_of_a_dead_server_is_driven_by_the_sweep() -> None:
     run_virtual(play())
 
 
+def test_what_may_have_happened_is_not_denied_once_its_owner_is_out_of_sight() -> None:
+    """The first attempt reaches the owner, its answer is lost; until the next attempt the target has been hidden."""
+
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(2) as game:
+            keeper = await game.player(1, at="gs1")
+            await game.until(lambda: game.owner(keeper.region) == "gs1")
+            player = await game.player(2, at="gs2")
+            await player.walk(x, y)
+            game.network.partition("gs1", "gs2")
+            refused = await player.gather(tree)
+            assert (refused.ok, refused.code) == (False, "unreachable")
+            assert game.servers["gs2"].game.state.find(tree) is None, "hidden by then"
+            game.network.heal()
+            await game.until(lambda: items(game, player) == {"wood": 1}, what="what was begun lands")
+            denied = await player.gather(tree + 1_000)
+            assert (denied.ok, denied.code) == (False, "no_such_target")
+
+    run_virtual(play())
+
+
 GATHERS = 4
 
 
