@@ -115,9 +115,10 @@ class DeathWatch:
 
     async def round(self) -> None:
         """One renewal and one look at everybody. Raises SelfDead, StoreLost."""
+        began_ms = self._clock.monotonic_ms()
         try:
             await self.renew()
-            await self._observe()
+            await self._observe(began_ms)
         except (Unavailable, Ambiguous):
             self._start_anew()
             self._judge_store()
@@ -196,11 +197,15 @@ class DeathWatch:
             self._service.fail(SelfDead(f"{self.node}:{self.generation}: the mesh knows {highest}"))
 
     # -- the others' ---------------------------------------------------------------------------------------------------
-    async def _observe(self) -> None:
+    async def _observe(self, began_ms: float) -> None:
+        """A round that took longer than a renewal may wait judges nobody: the store did not answer for a while, and
+        others' renewals may have waited as mine did."""
         keys = [key for key in await self._documents.list("srv", give_up_ms=STORE_CALL_MS) if key != self._own_key]
         found = await self._documents.read_many(keys, give_up_ms=STORE_CALL_MS)
         for key, document in found.items():
             self._note(NodeId(key.removeprefix("srv:")), document)
+        if self._clock.monotonic_ms() - began_ms > SRV_RENEW_MS:
+            self._start_anew()
         for server, seen in list(self._seen.items()):
             if seen.record.state == ALIVE and self._silent(server, seen):
                 await self._declare(NodeId(server), seen, "silence")

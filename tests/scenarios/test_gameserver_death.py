@@ -103,6 +103,34 @@ def test_whose_list_was_closed_takes_nothing_more_and_ends() -> None:
     run_virtual(play())
 
 
+def test_who_waited_for_the_store_itself_declares_nobody_dead() -> None:
+    """The store is away less long than a round tries: the round succeeds in the end, and yet nobody could renew."""
+
+    async def play() -> None:
+        async with Game(0) as game:
+            cables = {name: Cable(game.store) for name in ("gs1", "gs2")}
+            for name, cable in cables.items():
+                await game.start(name, cable)
+            await asyncio.sleep(2)
+            game.network.partition("gs1", "gs2")  # gs2 suspects gs1, which lives
+            watch = game.servers["gs2"].game.watch
+            renewals = watch.renewals
+            await game.until(lambda: watch.renewals > renewals)
+            await asyncio.sleep(0.1)  # it has looked at everybody
+            for cable in cables.values():
+                cable.cut = True
+            await asyncio.sleep(DEATH_AFTER_MS / 1_000 - 0.2)
+            cables["gs2"].cut = False
+            await game.until(lambda: watch.renewals > renewals + 1, seconds=2)
+            await asyncio.sleep(0.3)
+            cables["gs1"].cut = False  # whose next try comes a little later
+            await asyncio.sleep(2)
+            assert (state(game, "gs1"), state(game, "gs2")) == ("alive", "alive")
+            assert game.failures == []
+
+    run_virtual(play())
+
+
 def test_after_a_pause_nothing_is_sent_before_the_own_record_was_read() -> None:
     async def play() -> None:
         loop = asyncio.get_running_loop()
