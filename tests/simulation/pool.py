@@ -49,10 +49,15 @@ def steady_hashes() -> Iterator[None]:
             os.environ["PYTHONHASHSEED"] = before
 
 
+def spawned() -> multiprocessing.context.SpawnContext:
+    """Workers begin as interpreters of their own."""
+    return multiprocessing.get_context("spawn")
+
+
 @contextmanager
 def workers(count: int) -> Iterator[Executor]:
     """Processes that are shared by several ``run_seeds``."""
-    with steady_hashes(), ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+    with steady_hashes(), ProcessPoolExecutor(count, spawned()) as pool:
         yield pool
 
 

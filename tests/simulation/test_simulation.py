@@ -1,9 +1,9 @@
-"""200 seeds of the whole system in virtual time hold all invariants; without any one safeguard they do not.
+"""500 seeds of the whole system in virtual time hold all invariants; without any one safeguard they do not.
 
-``make sim SEEDS=…`` runs more; PROJECTK_TEST_SEEDS and PROJECTK_TEST_SEED_START set how many here, and the first.
+``make sim SEEDS=…`` runs more; PROJECTK_TEST_SEEDS and PROJECTK_TEST_SEED_START set how many here, and the first. In a
+run of the whole suite the seeds have been running since its start (``tests.simulation.ahead``).
 """
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,14 +12,13 @@ from concurrent.futures import Executor
 import pytest
 
 from tests.simulation.ablations import ABLATIONS, FOUND_WITHIN
+from tests.simulation.ahead import Ahead
 from tests.simulation.plan import draw
-from tests.simulation.pool import regressions, replay_command, run_seeds, workers
+from tests.simulation.pool import replay_command, run_seeds, workers
 from tests.simulation.run import Report
+from tests.simulation.seeds import SEEDS, WORKERS, suite_seeds
 from tests.simulation.trace import first
 
-SEEDS = int(os.environ.get("PROJECTK_TEST_SEEDS", "200"))
-START = int(os.environ.get("PROJECTK_TEST_SEED_START", "0"))
-WORKERS = os.cpu_count() or 1
 TIMEOUT_S = 120 + 4 * SEEDS
 
 # What the seeds together must have met, or they prove nothing.
@@ -45,13 +44,15 @@ def progress(done: int, of: int) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-def test_all_invariants_hold_in_every_seed(pool: Executor) -> None:
-    seeds = [*regressions(), *range(START, START + SEEDS)]
+def test_all_invariants_hold_in_every_seed(pool: Executor, ahead: Ahead | None) -> None:
+    seeds = suite_seeds()
+    reports = run_seeds(pool, seeds, 2 * WORKERS) if ahead is None else ahead.reports()
     met: Counter[str] = Counter()
-    for done, report in enumerate(run_seeds(pool, seeds, 2 * WORKERS), 1):
+    for done, report in enumerate(reports, 1):
         progress(done, len(seeds))
         assert report.ok, describe(report)
         met.update({name: int(value) for name, value in report.figures.items()})
+    assert done == len(seeds)
     assert SEEDS < 50 or all(met[name] for name in MET), met
 
 

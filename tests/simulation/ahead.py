@@ -1,0 +1,40 @@
+"""Simulating while other tests wait: the seeds of the suite run from its start on, with what the processors have left.
+
+Tests of real clusters spend much of their time waiting for processes and clocks. The workers here run only when nothing
+else would (SCHED_IDLE, or the lowest priority where the system has no such thing), so that they delay nobody. The
+simulation's own test then finds most seeds done. What a seed does and finds is the same whenever it runs.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+
+from tests.simulation.pool import spawned, steady_hashes, work
+from tests.simulation.run import Report
+
+LOWEST_NICENESS = 19
+
+
+def step_back() -> None:
+    """In a worker, before its first seed."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(LOWEST_NICENESS)
+
+
+class Ahead:
+    """All of ``seeds`` under way; ``reports`` gives them as they come."""
+
+    def __init__(self, seeds: list[int], processes: int) -> None:
+        self.seeds = seeds
+        self._pool = ProcessPoolExecutor(processes, spawned(), initializer=step_back)
+        with steady_hashes():
+            self._futures: list[Future[Report]] = [self._pool.submit(work, seed) for seed in seeds]
+
+    def reports(self) -> Iterator[Report]:
+        yield from (future.result() for future in as_completed(self._futures))
+
+    def close(self) -> None:
+        """Seeds that nobody asked for any more are not begun."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
