@@ -22,10 +22,11 @@ from gameserver.units import Fenced, Owned, StoreGone, UnitTable
 from runtime.mesh.api import DeadlineExceeded, Mesh, Refused, Sender, Unreachable
 from runtime.notes import Notes
 from runtime.service import Service
-from world.handoff import Effect, Event, Owner, Role, State, source
+from world.handoff import Effect, Event, Owner, Role, source
 from world.ids import NodeId, node_number
 from world.limits import HANDOFF_OFFER_MS, HANDOFF_SETTLE_MS, HANDOFFS_IN_FLIGHT
 from world.messages import GiveAway, HandedAvatar, HandedOver, HandOff, Message, MoveAnswers
+from world.unit import BadDocument
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +88,8 @@ class Handing:
         """Hand the unit to that server; False: it stays mine, or was lost to somebody else. Waits for a place among
         HANDOFFS_IN_FLIGHT, then for at most about HANDOFF_SETTLE_MS and HANDOFF_OFFER_MS, and, where the answer is
         lost, for the store."""
-        return (await self._give(owned, to)).role.state is State.GIVEN
+        giving = await self._give(owned, to)
+        return giving.role.owner is not None and giving.role.owner.server == to
 
     async def _give(self, owned: Owned, to: NodeId) -> Giving:
         async with self._slots:
@@ -110,7 +112,7 @@ class Handing:
             if to is None:
                 raise Refused("no_destination", message.to)
             giving = await self._give(owned, to)
-            if giving.role.owner is None:
+            if giving.role.owner is None or giving.role.owner.server != to:
                 code = StoreGone.code if giving.problem == StoreGone.code else "not_taken"
                 raise Refused(code, f"{to}: {giving.problem}")
             return HandedOver(owned.key, *giving.role.owner)
@@ -244,11 +246,18 @@ class Handing:
         try:
             await self._table.reclaim(giving.owned)
         except Overtaken as overtaken:
-            found = overtaken.found
-            head = parse(OwnerHead, overtaken.key, found) if found is not None else OwnerHead()
-            return Event.OVERTAKEN, Owner(head.owner, head.generation, head.epoch)
+            return Event.OVERTAKEN, self._owner_found(overtaken)
         self.reclaimed += 1
         return Event.RECLAIMED, None
+
+    def _owner_found(self, overtaken: Overtaken) -> Owner:
+        """Whose it is by the document that stands there; "": nobody's, or it cannot be read."""
+        try:
+            head = parse(OwnerHead, overtaken.key, overtaken.found) if overtaken.found is not None else OwnerHead()
+        except BadDocument as error:
+            self._log.error("unreadable document", problem=str(error))
+            head = OwnerHead()
+        return Owner(head.owner, head.generation, head.epoch)
 
     def _resume(self, giving: Giving) -> None:
         owned = giving.owned
@@ -269,7 +278,8 @@ class Handing:
         self.given += 1
         self._table.drop(owned)  # its entities go with ``handed`` (GameServer._dropped)
         self._lists.discard(owned.key)
-        self._ownership.locations.learn(owned.key, Location(NodeId(owner.server), owner.generation, owner.epoch))
+        if owner.server:
+            self._ownership.locations.learn(owned.key, Location(NodeId(owner.server), owner.generation, owner.epoch))
         for presence in presences:
             number = presence.number
             if presence.attached:
@@ -277,6 +287,8 @@ class Handing:
                 self._mesh.send(presence.gateway, MoveAnswers([row]))
             if presence.closed is not None:
                 self._mesh.send(NodeId(owner.server), presence.closed)
+        if owner.server != giving.to:
+            return
         detail = {"unit": owned.key, "from": self._service.node_id, "to": owner.server, "epoch": owner.epoch}
         self._notes.note("handoff", **detail)
 

@@ -12,6 +12,7 @@ from functools import partial
 
 from prometheus_client import Histogram
 
+from gameserver.death import SelfDead
 from gameserver.documents import Documents, Overtaken
 from gameserver.interest import REGION_PREFIX, Interests
 from gameserver.owned_lists import OwnedLists
@@ -185,6 +186,10 @@ class Receiving:
             await self._lists.hold(offer.message.unit, HANDOFF_COMMIT_MS)
         except (Unavailable, Ambiguous) as silent:
             offer.problem = silent.code
+            return Event.SILENT
+        except SelfDead as dead:  # my list is closed: this process must end
+            self._service.fail(dead)
+            offer.problem = "draining"
             return Event.SILENT
         return Event.LISTED
 

@@ -7,6 +7,7 @@ import pytest
 from gameserver.receiving import Offer
 from gameserver.units import Owned
 from runtime.mesh.api import Sender
+from runtime.store.api import Document
 from tests.support.game import Game, Player
 from tests.support.transcript import Transcript
 from tests.support.virtual import run_virtual
@@ -161,6 +162,42 @@ def test_who_knows_more_hears_busy_until_it_is_decided() -> None:
             answer = await game.servers["gs3"].game.mesh.call(NodeId("gs1"), ask)
             assert isinstance(answer, Moved)
             assert answer.server == "gs2"
+
+    run_virtual(play())
+
+
+def test_a_document_that_nobody_can_read_costs_only_its_own_unit() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            player, other = await game.player(1, at="gs1"), await game.player(2, at="gs1")
+            game.network.partition("gs1", "gs2")
+            giving = begin(game, player.unit)
+            await asyncio.sleep(0.1)
+            game.store.table.documents[player.unit] = Document(b'{"owner": 5}', 99)
+            assert not await giving
+            game.network.heal()
+            assert game.servers["gs1"].game.table.get(player.unit) is None
+            assert await begin(game, other.unit)
+            assert game.failures == []
+
+    run_virtual(play())
+
+
+def test_who_finds_its_own_list_closed_ends() -> None:
+    """It was declared dead, and somebody sweeps what it owned."""
+
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            lists = game.servers["gs2"].game.lists
+            await lists.hold("region:1,1")
+            for key in [k for k in game.store.table.documents if k.startswith("owned:gs2:")]:
+                game.store.table.put(key, b'{"units": [], "closed_by": "gs1:1", "write_id": "another"}')
+            for shard in lists._shards:
+                shard._cas = 1
+            assert not await begin(game, player.unit)
+            assert [type(failure).__name__ for failure in game.failures] == ["SelfDead"]
+            assert game.owner(player.unit) == "gs1"
 
     run_virtual(play())
 
