@@ -76,6 +76,7 @@ class Attaching:
         self._terrain = terrain
         self._cap = cap
         self._passed = RecentPlacements()
+        self._coming: set[int] = set()  # avatars whose attach has been let in
         self.ownership: Ownership  # this and the next by ``connect``: each needs the other
         self._wake: Callable[[], None]
 
@@ -102,12 +103,23 @@ class Attaching:
         unit = avatar_unit(message.avatar)
         if self._service.stopping.is_set():
             return Busy(unit, RETRY_AFTER_MS)
-        owned = self._table.get(unit)
-        crowded = self._service.draining.is_set() or len(self._presences) >= self._cap
+        crowded = self._service.draining.is_set() or self._avatars() >= self._cap
         if self._presences.get(message.avatar) is None and crowded:
             elsewhere = await self._make_room(unit, message)
             if elsewhere is not None:
                 return elsewhere
+        self._coming.add(message.avatar)
+        try:
+            return await self._let_in(sender, message, unit)
+        finally:
+            self._coming.discard(message.avatar)
+
+    def _avatars(self) -> int:
+        """In the world here, or about to be."""
+        return len(self._presences) + sum(self._presences.get(avatar) is None for avatar in self._coming)
+
+    async def _let_in(self, sender: Sender, message: Attach, unit: str) -> Message:
+        owned = self._table.get(unit)
         if owned is None:
             taken = await self.ownership.take(unit, message.name)
             if isinstance(taken, Location):
@@ -140,7 +152,7 @@ class Attaching:
         book, me = self._mesh.book, self._service.node_id
         others = [m for m in book.members("gameserver") if m.id != me and m.status == "ready"]
         draining = self._service.draining.is_set()
-        candidates = [] if draining else [Candidate(me, len(self._presences), self._cap, 0)]
+        candidates = [] if draining else [Candidate(me, self._avatars(), self._cap, 0)]
         candidates += [
             candidate_of(m.id, m.load, NOWHERE, self._cap) for m in others if not book.suspected(NodeId(m.id))
         ]

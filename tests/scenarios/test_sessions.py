@@ -324,7 +324,8 @@ def test_a_late_close_of_the_old_socket_harms_nothing() -> None:
 
 
 # -- no room -----------------------------------------------------------------------------------------------------------
-def test_at_the_cap_everywhere_the_least_loaded_adopts_whoever_is_asked() -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_at_the_cap_everywhere_the_least_loaded_adopts_whoever_is_asked(seed: int) -> None:
     async def play() -> None:
         async with Whole(3, avatars_per_server=3, placement="spread") as world:
             players = [await world.newcomer() for _ in range(9)]
@@ -340,4 +341,4 @@ def test_at_the_cap_everywhere_the_least_loaded_adopts_whoever_is_asked() -> Non
             assert all(player.codes == [] for player in players), "their sockets stayed open"
             assert world.failures == []
 
-    run_virtual(play())
+    run_virtual(play(), seed)
