@@ -1,10 +1,12 @@
 /** What the map draws over the terrain, in screen pixels: cells, regions by owner, sights, avatars real and ghost. */
 
 import { blend, serverColor } from "../colors.js";
+import { FADED, spread } from "../plates.js";
 import { CHANGE_MS, FADE_MS, Land, SILENT_MS } from "./land.js";
 
 const CELL_LINES_FROM = 0.16; // pixels per metre: below, only regions' lines
 const NAMES_FROM = 1.1;
+const NAMES = 150; // at once
 const GLIDE_MS = 260; // pictures come twice a second: dots glide between them
 
 const LOST_MS = 12_000; // avatars of a silent server are shown where they were last for so long
@@ -285,6 +287,8 @@ export class Layers {
   /** @param {Pen} pen @param {View} view @param {number} now client time, ms */
   avatars(pen, view, now) {
     const size = Math.min(Math.max(view.zoom * 1.1, 2.8), 9);
+    /** @type {(import("../plates.js").Plate & {name: string, lost: boolean})[]} */
+    const plates = [];
     for (const [id, { name, server, before, since, seen }] of this.people) {
       const dot = this.dots.get(`a${id}`);
       if (!dot) continue;
@@ -299,8 +303,12 @@ export class Layers {
       pen.fill();
       pen.stroke();
       pen.setLineDash([]);
-      if (view.zoom >= NAMES_FROM) this.#tag(pen, name, x + size + 6, y + 4, lost ? "#b9c6cf" : "#ffffff");
+      if (view.zoom >= NAMES_FROM && plates.length < NAMES) plates.push({ x: x + size + 6, y: y + 4, w: name.length * 15, h: 13, depth: y, name, lost });
     }
+    spread(plates).forEach(({ up, alpha }, i) => {
+      const { x, y, name, lost } = /** @type {(typeof plates)[number]} */ (plates[i]);
+      if (alpha > FADED) this.#tag(pen, name, x, y - up, lost ? "#b9c6cf" : "#ffffff"); // pointing at it tells it too
+    });
   }
 
   /** What is under a place on screen, as lines of text. @param {View} view @param {number} sx @param {number} sy @returns {string[] | null} */
