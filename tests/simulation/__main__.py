@@ -14,7 +14,7 @@ from tests.simulation.trace import first
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200, help="how many")
+    parser.add_argument("--seeds", type=int, default=500, help="how many")
     parser.add_argument("--start", type=int, default=0, help="the first one")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--seed", type=int, help="just this one, in this process")

@@ -12,13 +12,17 @@ from unittest import mock
 import msgspec
 
 from gameserver.documents import NOT_THERE, Documents
+from gameserver.handing import Handing
+from gameserver.units import Owned, UnitTable
+from gateway.session import Effects, Session
 from runtime.mesh.envelope import Envelope
 from runtime.mesh.wire import Wire
 from runtime.store.api import Document
 from runtime.store.memory import Table
 from world import frames
 from world.channels.receiver import CellReceiver
-from world.messages import Key, Message
+from world.fence import EpochFence
+from world.messages import Events, Key, Message
 from world.results import Origin, Outcome, Results
 from world.transfer import Entry, Outbox
 from world.unit import Unit
@@ -106,13 +110,61 @@ def results() -> Patches:
     return [(Results, "find", nothing)]
 
 
+def busy() -> Patches:
+    """A unit under way to another server goes on serving, and its avatar goes on walking."""
+
+    def serve(self: Handing, owned: Owned) -> None:
+        return None
+
+    return [(Handing, "_freeze", serve)]
+
+
+def reclaiming() -> Patches:
+    """Whose offer was not answered goes on as if nobody could have taken it."""
+
+    async def resume(self: UnitTable, owned: Owned) -> None:
+        return None
+
+    return [(UnitTable, "reclaim", resume)]
+
+
+def from_epoch() -> Patches:
+    """What an older owner says is believed: calls, deliveries, a session's events and views."""
+    events, view = Session.owner_events, Session.view
+
+    def heeded_events(self: Session, message: Events) -> Effects:
+        return events(self, msgspec.structs.replace(message, epoch=max(message.epoch, self.owner.epoch)))
+
+    def heeded_view(self: Session, epoch: int, x: float, y: float, radius: float) -> Effects:
+        return view(self, max(epoch, self.owner.epoch), x, y, radius)
+
+    return [
+        (EpochFence, "admit", lambda self, unit, from_epoch: True),
+        (Session, "owner_events", heeded_events),
+        (Session, "view", heeded_view),
+    ]
+
+
 ABLATIONS: dict[str, Callable[[], Patches]] = {
     f.__name__: f
-    for f in (digest, cas, read_back, operation_keys, key_retention, committed_view, dead_generations, results)
+    for f in (
+        digest,
+        cas,
+        read_back,
+        operation_keys,
+        key_retention,
+        committed_view,
+        dead_generations,
+        results,
+        busy,
+        reclaiming,
+        from_epoch,
+    )
 }
 
 
-# Seeds, from 0 on, among which at least one fails without the safeguard.
+# Seeds, from 0 on, among which at least one fails without the safeguard. ``from_epoch`` and ``reclaiming`` are not
+# here: what they hold off, others hold off too (operation keys and floors, dead generations; the CAS).
 FOUND_WITHIN = {
     "digest": 20,
     "cas": 20,
@@ -122,6 +174,7 @@ FOUND_WITHIN = {
     "committed_view": 30,
     "dead_generations": 60,
     "results": 20,
+    "busy": 30,
 }
 
 

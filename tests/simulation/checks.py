@@ -1,5 +1,23 @@
 """What must hold. ``Monitor`` looks while faults strike; ``disagreements`` is asked until it is empty, after them;
-``verdict`` judges the whole once all is calm. Each problem is a sentence; no problem, no violation."""
+``verdict`` judges the whole once all is calm. Each problem is a sentence; no problem, no violation.
+
+::
+
+    invariant                                 looked at by
+    1 one writer per (unit, epoch)            watch.StoreWatch: every write that lands
+    2 items are conserved                     verdict: the audit of all documents, each player's deeds
+    3 what is acknowledged survives           player: committed by then; verdict: still there
+    4 an operation applies at most once       watch.StoreWatch: one transfer per command, no refused one is done
+    5 ghosts converge, late ones are flagged  disagreements; Monitor
+    6 a session survives any one process      player: numbered events without gap, of the attached stream only; the same
+                                              session; sockets end by their way's or gateway's end, or a second client
+    7 nothing waits on a broker               there is none at all
+    8 no watched unit ownerless, none stuck   Monitor; disagreements: held by who is named, no transfer open
+    inputs and motion                         player: applied ones stay applied, over hand-offs too; no jumps
+    one owner publishes an entity             disagreements
+    the wall clock decides nothing            watch.wall_clock_watch: nobody looks; verdict: one world time
+    the dead are not heeded                   watch.generation_watch
+"""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -25,6 +43,7 @@ DOCUMENTED = frozenset(
         *("store_unavailable", "unreachable", "moved", "stale"),
     }
 )
+REFUSALS = frozenset({"too_far", "depleted", "not_gatherable", "no_such_target"})  # for good
 OWNERLESS_BOUND_S = 15.0  # a watched region: death after 3 s, then by need, under loss
 MONITOR_S = 0.25
 ENDS = frozenset({1006, 1012, 4003, 4005, 4010})  # cut, restarting, too slow, silent
@@ -245,6 +264,8 @@ def _deeds(cluster: SimCluster, player: Player) -> Iterator[str]:
             continue
         if not told.result.ok and told.result.code not in DOCUMENTED:
             yield f"{player.name}: {told.op} answered {told.result.code}: {told.result.detail}"
+        if told.result.code in REFUSALS and cluster.watch.caused.get(Command(unit, told.session, told.number)):
+            yield f"{player.name}: command {told.number} was refused as {told.result.code}, and done"
         if told.op == "gather" and told.result.ok:
             acknowledged.update(told.result.value["items"])
             if not cluster.watch.caused.get(Command(unit, told.session, told.number)):

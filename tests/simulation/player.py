@@ -3,9 +3,8 @@
 import asyncio
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import httpx
 import orjson
@@ -24,7 +23,18 @@ from world.messages import Granted, LoginGuest
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimCluster
 
-Say = Callable[[str], None]
+HELD_S = 2.0  # for so long inputs may have been held up, and walking went on
+
+
+class OwnMotion(NamedTuple):
+    """What the world says of a player's own avatar."""
+
+    epoch: int
+    version: int
+    last_input: int
+    x: float
+    y: float
+    at_s: float  # world time
 
 
 @dataclass(slots=True)
@@ -125,6 +135,7 @@ class Player:
         self.entered = asyncio.Event()
         self.session = 0
         self.replaced: list[SimClient] = []  # what it was before the same account came in elsewhere
+        self._own: OwnMotion | None = None
         self._moved_s = 0.0
         self._velocity = (0.0, 0.0)
         self._applied = 0  # the last input that my own record in the world names
@@ -148,9 +159,12 @@ class Player:
         self.cluster.trace.note(self.name, payload)
         if payload.startswith(b'{"t":"attached"'):
             self._stood = 0  # what was applied may have been rolled back: claim anew
+            self._own = None if b'"resync"' in payload else self._own
         if payload.startswith(b'{"t":"event"'):
             client, message = self.client, orjson.loads(payload)
-            if message["s"] == client.stream and message["n"] > client.event + 1:
+            if message["s"] != client.stream:
+                self.problem(f"event {message['n']} of stream {message['s']}, attached to stream {client.stream}")
+            elif message["n"] > client.event + 1:
                 self.problem(f"event {message['n']} after {client.event} of stream {client.stream}")
 
     def saw(self, payload: bytes) -> None:
@@ -159,11 +173,28 @@ class Player:
         if piece is None or not len(piece.motion):
             return
         for row in piece.motion[piece.motion["entity"] == self.client.avatar].tolist():
+            self._unbroken(OwnMotion(row[1], row[2], row[7], row[3], row[4], piece.head.world_ms / 1_000))
             self._applied = row[7]
             if row[8] & FLAG_CORRECTED:
                 self.corrections += 1
                 self.client.x, self.client.y = row[3], row[4]
                 self._velocity, self._stood = (0.0, 0.0), 0
+
+    def _unbroken(self, now: OwnMotion) -> None:
+        """From one of my records to the next, of the same owner or of the one that it gave me to: no input that was
+        applied is unapplied, and I was nowhere that one cannot walk to."""
+        last = self._own
+        if last is not None and now[:2] <= last[:2]:
+            return
+        self._own = now if self.entered.is_set() else None
+        handed = (avatar_unit(self.client.avatar), now.epoch) in self.cluster.watch.handed
+        if last is None or not (now.epoch == last.epoch or (now.epoch == last.epoch + 1 and handed)):
+            return
+        if now.last_input < last.last_input:
+            self.problem(f"input {last.last_input} was applied, and then only {now.last_input}: {last} {now}")
+        gap, walked = math.hypot(now.x - last.x, now.y - last.y), WALK_SPEED_M_PER_S * (now.at_s - last.at_s + HELD_S)
+        if gap > walked:
+            self.problem(f"from {last} to {now} are {gap:.1f} m")
 
     def lost(self, code: int, reason: str, attached: bool) -> None:
         if attached:
@@ -201,7 +232,7 @@ class Player:
         new = SimClient(self.cluster, self, self.rng, old.gateways[::-1])
         new.succeed(old)
         self.replaced.append(old)
-        self.client, self._stood = new, 0
+        self.client, self._stood, self._own = new, 0, None
         await self._enter()
 
     async def _stay_connected(self) -> None:

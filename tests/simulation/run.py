@@ -129,5 +129,8 @@ def _figures(cluster: SimCluster, players: list[Player], monitor: Monitor) -> di
         "stale_seen": monitor.stale_seen,
         "longest_ownerless_s": monitor.longest_ownerless_s,
         "corrections": sum(p.corrections for p in players),
-        "killed": sum(node.starts - 1 for node in cluster.nodes.values()),
+        "killed": sum(node.starts - 1 - node.drains for node in cluster.nodes.values()),
+        "drained": sum(node.drains for node in cluster.nodes.values()),
+        "handed": len(cluster.watch.handed),
+        "replaced": sum(len(p.replaced) for p in players),
     }

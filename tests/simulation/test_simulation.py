@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 
 import pytest
 
-from tests.simulation.ablations import ABLATIONS, FOUND_WITHIN
+from tests.simulation.ablations import FOUND_WITHIN
 from tests.simulation.ahead import Ahead
 from tests.simulation.plan import draw
 from tests.simulation.pool import replay_command, run_seeds, workers
@@ -22,7 +22,7 @@ from tests.simulation.trace import first
 TIMEOUT_S = 120 + 4 * SEEDS
 
 # What the seeds together must have met, or they prove nothing.
-MET = ("gathered", "frames_lost", "stale_seen", "corrections", "killed", "writes")
+MET = ("gathered", "frames_lost", "stale_seen", "corrections", "killed", "writes", "handed", "drained", "replaced")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_seed_is_the_same_run_in_every_process(pool: Executor) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-@pytest.mark.parametrize("safeguard", sorted(ABLATIONS))
+@pytest.mark.parametrize("safeguard", sorted(FOUND_WITHIN))
 def test_without_a_safeguard_a_violation_is_found(pool: Executor, safeguard: str) -> None:
     """Removed by a patch of the test; ``python -m tests.simulation --without …`` shows what it finds."""
     within = FOUND_WITHIN[safeguard]

@@ -4,12 +4,15 @@ import asyncio
 import random
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
+import msgspec
+
+from gameserver.records import ALIVE, ServerRecord
 from runtime.mesh.commands import Commands
 from runtime.mesh.envelope import Envelope
 from runtime.mesh.node import MeshNode
@@ -46,8 +49,9 @@ class StoreWatch:
         self.writes = 0
         self.ambushes: list[asyncio.Future[tuple[str, str]]] = []  # told of the next transfer: (giver, receiver)
         self.moves: defaultdict[str, list[asyncio.Future[str]]] = defaultdict(list)  # unit -> told of its next owner
-        self.taken: Counter[str] = Counter()  # unit -> how often it changed hands
+        self.handed: set[tuple[str, int]] = set()  # units, and the epochs that a living owner gave them to
         self._trace = trace
+        self._table = table
         self._put = table.put
         table.put = self.put  # type: ignore[method-assign]
 
@@ -77,12 +81,19 @@ class StoreWatch:
         released = not head.owner and head.epoch == last.epoch
         same = (head.owner, head.generation, head.epoch) == (last.owner, last.generation, last.epoch)
         if head.epoch == last.epoch + 1:
-            self.taken[key] += 1
+            if last.owner and self._lives(last):
+                self.handed.add((key, head.epoch))
             for waiting in self.moves.pop(key, ()):
                 if not waiting.done():
                     waiting.set_result(head.owner)
         if not (same or released or head.epoch == last.epoch + 1):
             self._break(f"{key}: {last.owner}:{last.generation} at {last.epoch} followed by {head}")
+
+    def _lives(self, owner: Head) -> bool:
+        """Nobody has declared it dead."""
+        stored = self._table.documents.get(f"srv:{owner.owner}")
+        record = msgspec.json.decode(stored.value, type=ServerRecord) if stored is not None else None
+        return record is not None and record.state == ALIVE and record.generation == owner.generation
 
     def _spring(self, giver: str, receiver: str) -> None:
         for waiting in self.ambushes:
