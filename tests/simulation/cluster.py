@@ -119,7 +119,7 @@ class SimCluster:
         self.rng = random.Random(f"cluster {plan.seed}")
         self.network = FakeNetwork(random.Random(f"network {plan.seed}"))
         self.table = MemoryStore().table
-        self.watch = StoreWatch(self.table, trace)
+        self.watch = StoreWatch(self.table, trace, self.lives)
         self.digests = DigestWatch()
         self.sockets: dict[int, SimSocket] = {}
         self.client_delay_ms = 15.0

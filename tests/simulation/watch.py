@@ -5,7 +5,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
@@ -41,7 +41,7 @@ class StoreWatch:
     """Every write that lands. Invariants 1 (one committed writer per unit and epoch), 2 and 4 (one transfer per
     command, and it never changes)."""
 
-    def __init__(self, table: Table, trace: Trace) -> None:
+    def __init__(self, table: Table, trace: Trace, is_up: Callable[[str, int], bool]) -> None:
         self.broken: list[str] = []
         self.heads: dict[str, Head] = {}
         self.caused: defaultdict[Command, set[tuple[str, int]]] = defaultdict(set)  # -> transfers (giver, n)
@@ -52,6 +52,7 @@ class StoreWatch:
         self.handed: set[tuple[str, int]] = set()  # units, and the epochs that a living owner gave them to
         self._trace = trace
         self._table = table
+        self._is_up = is_up
         self._put = table.put
         table.put = self.put  # type: ignore[method-assign]
 
@@ -90,10 +91,11 @@ class StoreWatch:
             self._break(f"{key}: {last.owner}:{last.generation} at {last.epoch} followed by {head}")
 
     def _lives(self, owner: Head) -> bool:
-        """Nobody has declared it dead."""
+        """It is up, and nobody has declared it dead."""
         stored = self._table.documents.get(f"srv:{owner.owner}")
         record = msgspec.json.decode(stored.value, type=ServerRecord) if stored is not None else None
-        return record is not None and record.state == ALIVE and record.generation == owner.generation
+        said = record is not None and record.state == ALIVE and record.generation == owner.generation
+        return said and self._is_up(owner.owner, owner.generation)
 
     def _spring(self, giver: str, receiver: str) -> None:
         for waiting in self.ambushes:
