@@ -35,8 +35,10 @@ class Cluster:
     """A running ``projectk up``. ``start`` and ``stop`` may be called again: the data stays."""
 
     def __init__(self, folder: Path, **flags: object) -> None:
-        """``flags`` with underscores: ``gameservers=2`` → ``--gameservers 2``."""
+        """``flags`` with underscores: ``gameservers=2`` → ``--gameservers 2``; ``source``: another release's folder."""
         self.folder = folder
+        source = flags.pop("source", None)
+        self._source = source if isinstance(source, Path) else None
         self.ready_file = folder / "ready.json"
         self.data = folder / "var"
         self._flags = {"port": 0, "data": self.data, "ready_file": self.ready_file} | flags
@@ -49,7 +51,12 @@ class Cluster:
         words = [w for name, value in self._flags.items() for w in (f"--{name.replace('_', '-')}", str(value))]
         with (self.folder / "up.out").open("ab") as out:
             self.process = subprocess.Popen(
-                [*COMMAND, "up", *words], env=environment(), stdout=out, stderr=out, start_new_session=True
+                [*COMMAND, "up", *words],
+                env=environment() if self._source is None else environment(PYTHONPATH=str(self._source)),
+                cwd=self._source,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         wait_until(lambda: self.ready_file.exists() or not self.running, START_S, "the cluster is ready")
         assert self.running, f"the cluster did not start:\n{self.output()}{self.logs()}"
