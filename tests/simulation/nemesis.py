@@ -139,6 +139,7 @@ class Nemesis:
         now = asyncio.get_running_loop().time()
         for node in self._cluster.nodes.values():
             if strike.target in ("", node.name):
+                node.excused |= strike.target == node.name  # unheard at the same time, it is rightly declared dead
                 assert node.store.faults is not None
                 node.store.faults.unavailable.append((now, now + strike.lasts_s))
         await asyncio.sleep(strike.lasts_s)
