@@ -220,6 +220,7 @@ MIRROR_OVERFLOW_BYTES: Final = 4 * MIRROR_DELTA_BYTES  # per (publisher, cell); 
 MIRROR_REFRESHES_IN_FLIGHT: Final = 16
 KEYS_REFRESH_MS: Final = 1_000  # an unknown signing key is asked for at most this often
 PUBLIC_KEYS: Final = 1_000
+ORIGINS_KEPT: Final = 1_000  # of gateways that are or were there; the one longest gone makes room
 OBSERVE_MS: Final = 500
 OBSERVE_EVENTS: Final = 32  # of the newest notes, in every picture: who comes late or misses pictures sees them too
 OBSERVERS_PER_GATEWAY: Final = 100

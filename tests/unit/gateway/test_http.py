@@ -12,13 +12,14 @@ import pytest
 import gateway.http
 from gateway.noted import NoteRing
 from gateway.observe import ObserveHub
+from gateway.origins import Origins
 from gateway.pages import content_security_policy
 from runtime.clock import LoopClock
 from runtime.mesh.api import DeadlineExceeded, Refused, Sender
 from tests.support.aio import run
 from tests.support.virtual import run_virtual
 from tests.unit.gateway.live import Live, live
-from tests.unit.gateway.support import StubMesh
+from tests.unit.gateway.support import StubBook, StubMesh
 from world.ids import NodeId
 from world.limits import HTTP_BODY_BYTES, HTTP_PIPELINED_REQUESTS, OBSERVE_EVENTS, OBSERVE_MS
 from world.messages import AskObserve, Granted, LoginGuest, LoginRefresh, Logout, Member, Message, Noted, Observed, Ok
@@ -162,6 +163,21 @@ def test_cors_follows_the_book() -> None:
             assert await allowed("http://127.0.0.1:9") == "http://127.0.0.1:9"
 
     run(play(), uvloop=True)
+
+
+def test_pages_of_a_dead_gateway_go_on_at_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.origins.ORIGINS_KEPT", 2)
+    gateways = [Member("gateway", f"gw{n}", 1, "", http=f"http://10.0.0.{n}:8080") for n in range(4)]
+    book = StubBook(gateways[1], gateways[2])
+    origins = Origins(book, (), "http://10.0.0.9:8080")
+    book.all = [gateways[2]]  # gw1 is killed; nobody has asked for anything yet
+    book.changed[0]()
+    assert origins.allowed("http://10.0.0.1:8080")
+    book.all = [gateways[3]]
+    assert origins.allowed("http://10.0.0.2:8080")
+    assert origins.allowed("http://10.0.0.3:8080")
+    assert not origins.allowed("http://10.0.0.1:8080"), "bounded: the one longest gone"
+    assert origins.allowed("http://10.0.0.9:8080")
 
 
 def test_pages_say_what_is_missing_and_carry_a_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
