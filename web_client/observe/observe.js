@@ -11,6 +11,7 @@ import { View } from "./view.js";
 
 const LATE_MS = 3_000; // without a picture the page says so
 const PANEL_PX = 316;
+const EVENTS_PX = 280;
 const LONGEST_FRAME_MS = 100;
 const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -70,10 +71,14 @@ class Observe {
     this.dirty = true;
   }
 
+  /** @returns {[number, number]} pixels under panels, left and right */
+  get #covered() {
+    return [this.view.width > 960 ? EVENTS_PX : 0, this.view.width > 640 ? PANEL_PX : 0];
+  }
+
   #fit() {
-    const wide = this.view.width > 640 ? PANEL_PX : 0;
     const all = { left: 0, top: 0, right: this.world.world_m, bottom: this.world.world_m };
-    this.view.fit(this.layers.awake ?? all, wide);
+    this.view.fit(this.layers.awake ?? all, ...this.#covered);
   }
 
   /** @param {string} server */
@@ -84,7 +89,7 @@ class Observe {
     const of = (/** @type {number} */ i) => places.map((place) => Number(place[i]));
     const box = { left: Math.min(...of(0)) - 90, right: Math.max(...of(0)) + 90, top: Math.min(...of(1)) - 90, bottom: Math.max(...of(1)) + 90 };
     this.view.untouched = false;
-    this.view.fit(box, this.view.width > 640 ? PANEL_PX : 0);
+    this.view.fit(box, ...this.#covered);
   }
 
   /** @param {KeyboardEvent} event */

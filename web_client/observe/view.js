@@ -43,11 +43,11 @@ export class View {
     return [(sx - this.width / 2) / this.zoom + this.x, (sy - this.height / 2) / this.zoom + this.y];
   }
 
-  /** Show a box of the world. @param {{left: number, top: number, right: number, bottom: number}} box @param {number} right pixels covered by the panel */
-  fit(box, right) {
-    const zoom = Math.min((this.width - right - 60) / (box.right - box.left), (this.height - 80) / (box.bottom - box.top));
+  /** Show a box of the world. @param {{left: number, top: number, right: number, bottom: number}} box @param {number} left @param {number} right pixels covered by panels */
+  fit(box, left, right) {
+    const zoom = Math.min((this.width - left - right - 60) / (box.right - box.left), (this.height - 80) / (box.bottom - box.top));
     this.aim.zoom = Math.min(Math.max(zoom, LEAST), 3);
-    this.aim.x = (box.left + box.right) / 2 + right / 2 / this.aim.zoom;
+    this.aim.x = (box.left + box.right) / 2 + (right - left) / 2 / this.aim.zoom;
     this.aim.y = (box.top + box.bottom) / 2;
   }
 
