@@ -313,8 +313,7 @@ def test_a_deployment_waits_for_who_is_missing(tmp_path: Path) -> None:
         assert supervisor.deployments is not None
         supervisor.deployments.begin()
         await report.said("deployed br1")
-        back = next(i for i, event in enumerate(report.events) if event.startswith("gs1 is back"))
-        assert back < report.events.index(next(e for e in report.events if e.startswith("deployed br1")))
-        assert min(book.at_once) == 4
+        await report.said("gs1 is back")
+        assert min(book.at_once) == 4, "only br1 itself was away meanwhile"
 
     supervised(tmp_path, test, book=book)
