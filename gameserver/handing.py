@@ -97,9 +97,10 @@ class Handing:
             if not self.may_give(owned):
                 giving.problem = "busy" if self._documents.failing_ms() == 0 else StoreGone.code
                 return giving
+            run = self._service.spawn(self._run(giving), f"hand off {owned.key}")
+            owned.closing = True  # from now on, not from the first turn of that task: nobody else may begin meanwhile
             self._giving[owned.key] = giving
             self._idle.clear()
-            run = self._service.spawn(self._run(giving), f"hand off {owned.key}")
             await asyncio.shield(run)  # whoever waits may be cancelled; a frozen unit is not left so
             return giving
 

@@ -250,3 +250,17 @@ def test_an_operator_hands_off_and_is_told_where_it_went() -> None:
             sound(game)
 
     run_virtual(play())
+
+
+def test_of_two_wishes_at_once_one_is_busy() -> None:
+    async def play() -> None:
+        async with Game(3) as game:
+            player = await game.player(1, at="gs1")
+            owned = held(game, "gs1", player.unit)
+            handing = server(game, "gs1").handing
+            given = await asyncio.gather(*(handing.give(owned, NodeId(to)) for to in ("gs2", "gs3")))
+            assert sorted(given) == [False, True]
+            assert handing.given == 1
+            sound(game)
+
+    run_virtual(play())
