@@ -1,46 +1,229 @@
-"""What a player's window shows and does while processes of a real cluster are killed under it."""
+"""Kill a game server and keep walking: what players' windows and the observe page show while a real cluster hands an
+avatar over, loses a game server, and loses a gateway. Nobody stops to walk; the pictures go into the documentation.
+"""
 
+import base64
+import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Page, ViewportSize
 
 from tests.browser.pages import PlayPage
-from tests.support.cluster import cluster
+from tests.browser.test_observe_page import people
+from tests.support.cluster import COMMAND, Cluster, cluster, environment
+from world.limits import REGION_M, WALK_SPEED_M_PER_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(240)]
 
+WINDOW: ViewportSize = {"width": 560, "height": 520}
+MAP: ViewportSize = {"width": 1080, "height": 520}
+STALL_MS = 900  # a machine that stands still for longer uses up the walking budget: the owner puts the walker back
+NOTICED_MS = 1_000
+FRAME_SLACK_M = 0.5  # a frame's walk is measured from frame to frame, whose times a busy machine does not tell exactly
 
-def walks(play: PlayPage, dx: int) -> None:
-    """Walks, and the owner agrees."""
-    x, _ = play.settled()
-    play.walk_until(dx, 0, f"(projectk.position.x - {x}) * {dx} > 2")
-    at, _ = play.settled()
-    assert (at - x) * dx > 1, "the owner refused"
+# Every frame of a window is written down: where one's own avatar is shown, what the page tells, where the other is.
+RECORD = """(other) => {
+  const film = (window.film = { frames: [], other });
+  const told = (id, name) => document.getElementById(id).classList.contains(name);
+  const each = (now) => {
+    const { x, y, corrections, acknowledged } = projectk.position;
+    const seen = projectk.entities.find((e) => e.id === film.other);
+    film.frames.push({
+      now, x, y, corrections, acknowledged, server: projectk.server, state: projectk.state,
+      badge: document.getElementById("badge-server").textContent,
+      lost: told("badge-dot", "lost"), notice: told("notice", "shown"), overlay: told("overlay", "shown"),
+      toasts: document.querySelectorAll(".toast").length, other: seen ? [seen.x, seen.y, seen.publisher] : null,
+    });
+    requestAnimationFrame(each);
+  };
+  requestAnimationFrame(each);
+}"""
+# East and west on the arrow keys, whatever the test waits for meanwhile.
+PACE = """() => {
+  const press = (type, code) => window.dispatchEvent(new KeyboardEvent(type, { code }));
+  let [now, next] = ["ArrowRight", "ArrowLeft"];
+  press("keydown", now);
+  const timer = setInterval(() => {
+    press("keyup", now);
+    [now, next] = [next, now];
+    press("keydown", now);
+  }, 900);
+  window.pace = { stop: () => { clearInterval(timer); press("keyup", now); } };
+}"""
+# A picture of a moment: a software GPU takes longer for one than a flash lasts.
+STILLS = """() => {
+  const real = window.requestAnimationFrame.bind(window);
+  const held = [];
+  let frozen = false;
+  window.requestAnimationFrame = (run) => real((now) => (frozen ? held.push(run) : run(now)));
+  window.freezeWhen = async (condition, afterMs) => {
+    const late = performance.now() + 30_000;
+    while (!condition()) {
+      if (performance.now() > late) throw new Error(`never: ${condition}`);
+      await new Promise((done) => setTimeout(done, 20));
+    }
+    for (let drawn = 0; drawn < 2; drawn++) await new Promise(real);
+    await new Promise((done) => setTimeout(done, afterMs));
+    frozen = true;
+  };
+  window.thaw = () => {
+    frozen = false;
+    held.splice(0).forEach((run) => window.requestAnimationFrame(run));
+  };
+}"""
+SIDE_BY_SIDE = """async (sources) => {
+  document.body.style.cssText = "margin:0;display:flex;gap:6px;background:#0c151c";
+  document.body.replaceChildren(...sources.map((source) => Object.assign(new Image(), { src: source })));
+  await Promise.all([...document.images].map((image) => image.decode()));
+}"""
 
 
-def test_a_window_goes_on_when_its_server_and_then_its_gateway_is_killed(
-    profile: Callable[..., BrowserContext], tmp_path: Path
+def film(play: PlayPage, since: int = 0) -> list[dict[str, Any]]:
+    return list(play.page.evaluate("(since) => film.frames.slice(since)", since))
+
+
+def assert_walks_on(frames: list[dict[str, Any]]) -> None:
+    """No frame shows the avatar farther on than it can have walked since the one before: nothing jumped."""
+    for before, after in pairwise(frames):
+        walked = ((after["x"] - before["x"]) ** 2 + (after["y"] - before["y"]) ** 2) ** 0.5
+        may = WALK_SPEED_M_PER_S * (after["now"] - before["now"]) / 1_000 + FRAME_SLACK_M
+        assert walked <= may, f"jumped {walked} m: {before} {after}"
+
+
+def longest_pause_ms(frames: list[dict[str, Any]]) -> float:
+    """Between two of the owner's echoes, while the avatar walked."""
+    walking = [b for a, b in pairwise(frames) if (a["x"], a["y"]) != (b["x"], b["y"])]
+    echoes = [b["now"] for a, b in pairwise(walking) if a["acknowledged"] != b["acknowledged"]]
+    return float(max((after - before for before, after in pairwise(echoes)), default=0))
+
+
+def both(play: PlayPage, observe: Page, folder: Path, name: str) -> None:
+    """A picture of a player's window beside the observer's."""
+    shots = [page.screenshot() for page in (play.page, observe)]
+    sheet = observe.context.new_page()
+    sheet.set_viewport_size({"width": WINDOW["width"] + 6 + MAP["width"], "height": MAP["height"]})
+    sheet.evaluate(SIDE_BY_SIDE, [f"data:image/png;base64,{base64.b64encode(shot).decode()}" for shot in shots])
+    sheet.screenshot(path=str(folder / f"{name}.jpg"), type="jpeg", quality=72)
+    sheet.screenshot(path=str(folder / f"{name}.png"))
+    sheet.close()
+
+
+def picture(observe: Page, folder: Path, name: str, condition: str, after_ms: int) -> None:
+    """Of the moment that comes some time after a condition holds."""
+    observe.evaluate(f"freezeWhen(() => {condition}, {after_ms})")
+    observe.screenshot(path=str(folder / f"{name}.jpg"), type="jpeg", quality=78)
+    observe.screenshot(path=str(folder / f"{name}.png"))
+    observe.evaluate("thaw()")
+
+
+def map_says(observe: Page, condition: str, within_s: float = 20) -> None:
+    observe.wait_for_function(f"() => window.projectk && ({condition})", timeout=within_s * 1_000, polling=50)
+
+
+def nearest(play: PlayPage) -> int:
+    """The nearest thing to gather from that can be clicked on."""
+    play.zoom(-3)
+    x, y = play.position
+    things = [e for e in play.entities() if e["kind"] != "avatar" and any(e["fields"].values())]
+    for thing in sorted(things, key=lambda e: abs(e["x"] - x) + abs(e["y"] - y)):
+        if play.spot(thing["id"]):
+            return int(thing["id"])
+    raise AssertionError(f"nothing to gather near {x}, {y}")
+
+
+def hand_over(running: Cluster, walker: PlayPage, watcher: PlayPage, observe: Page, to: str, shots: Path) -> None:
+    """An operator moves a walking player's avatar: the badge changes, and nothing else."""
+    start = len(film(walker))
+    walker.page.evaluate(PACE)
+    observe.click(f".server:has-text('{walker.server}')")  # the map looks at those it has
+    flashed = observe.evaluate("projectk.pulses")
+    with subprocess.Popen(
+        [*COMMAND, "handoff", str(walker.avatar), "--to", to, "--data", str(running.data)],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+    ) as operator:
+        picture(observe, shots, "handoff", f"projectk.pulses > {flashed}", 600)
+        walker.wait(f"projectk.server === '{to}' && document.querySelector('#badge-server').textContent === '{to}'")
+        walker.page.evaluate("pace.stop()")
+    assert operator.returncode == 0
+    observe.click("#fit")
+    walker.settled()
+    frames = film(walker, start)
+    assert {frame["badge"] for frame in frames} > {to}, "the badge told of both"
+    told = [frame for frame in frames if frame["lost"] or frame["notice"] or frame["overlay"] or frame["toasts"]]
+    pause_ms = longest_pause_ms(frames)
+    assert not told or pause_ms > NOTICED_MS, f"a hand-off is no trouble: {told[0]}"
+    if pause_ms < STALL_MS:
+        assert len({frame["corrections"] for frame in frames}) == 1, f"put back after {pause_ms} ms"
+        assert_walks_on(frames)
+    watcher.sees(walker.avatar, near=walker.position, more=f"'gs' + e.publisher === '{to}'")
+
+
+def owner_of_land(play: PlayPage, observe: Page) -> str:
+    """Who owns the region in which the avatar stands, once the map shows it."""
+    x, y = (int(v // REGION_M) for v in play.position)
+    land = f"projectk.plots.find((p) => p.x === {x} && p.y === {y} && p.state === 'owned')"
+    map_says(observe, land)
+    return str(observe.evaluate(f"{land}.owner"))
+
+
+def test_kill_a_game_server_and_keep_walking(
+    profile: Callable[..., BrowserContext], tmp_path: Path, shots: Path
 ) -> None:
-    flags = {"placement": "spread", "gameservers": 2, "logins": 1, "brokers": 1, "restart": "never"}
-    with cluster(tmp_path, **flags) as running:
-        play = PlayPage(profile(), f"{running.url}/").open()
-        walks(play, 1)
-        session, connection, gateway, owner = (play.read(n) for n in ("session", "connection", "gateway", "server"))
+    flags = {"placement": "spread", "gameservers": 3, "logins": 1, "brokers": 1, "restart": "never"}
+    with cluster(tmp_path, **flags) as running, people(running):
+        walker = PlayPage(profile(viewport=WINDOW), f"{running.gateways[0]}/").open()
+        watcher = PlayPage(profile(viewport=WINDOW), f"{running.gateways[1]}/").open()
+        observe = profile(viewport=MAP).new_page()
+        observe.add_init_script(f"({STILLS})()")
+        observe.goto(f"{running.gateways[1]}/observe")
+        for window, other in ((walker, watcher), (watcher, walker)):
+            window.page.click("#help-close")
+            window.page.evaluate(RECORD, other.avatar)
+        walker.gather(nearest(walker))
+        carried = walker.read("inventory")
 
-        running.kill(owner)
-        play.wait(f"projectk.state === 'attached' && projectk.server !== '{owner}'", 30)
-        assert [play.read("session"), play.read("connection")] == [session, connection], "the socket stayed"
-        play.wait("document.querySelector('#badge-dot').className !== 'dot lost'")
-        play.wait("document.querySelector('#overlay').getAttribute('aria-hidden') === 'true'")
-        play.wait("document.querySelector('#badge-server').textContent === projectk.server")
-        walks(play, -1)
+        lord = owner_of_land(walker, observe)  # it will have both the land and the walker, and die
+        if walker.server == lord:
+            away = next(server for server in ("gs1", "gs2", "gs3") if server not in (lord, watcher.server))
+            hand_over(running, watcher, walker, observe, away, shots)
+        else:
+            hand_over(running, walker, watcher, observe, lord, shots)
+        session = [walker.read(name) for name in ("session", "connection")]
+        both(walker, observe, shots, "failover-before")
+        observe.screenshot(path=str(shots / "observe.jpg"), type="jpeg", quality=78)
 
+        start, watched = len(film(walker)), len(film(watcher))
+        walker.page.evaluate(PACE)
+        running.kill(lord)
+        lost = f"projectk.plots.some((p) => '{lord}' === (p.state === 'nobodys' ? p.owner : p.before))"
+        picture(observe, shots, "failover-nobodys", lost, 100)
+        walker.wait(f"projectk.state === 'attached' && projectk.server !== '{lord}'", 30)
+        walker.wait(f"document.querySelector('#badge-server').textContent === '{walker.server}'")
+        assert [walker.read(name) for name in ("session", "connection")] == session, "the socket stayed"
+        assert walker.read("inventory") == carried
+        map_says(observe, f"projectk.processes.some((p) => p.id === '{lord}' && p.status === 'dead')")
+        assert owner_of_land(walker, observe) != lord
+        both(walker, observe, shots, "failover-after")
+        walker.page.evaluate("pace.stop()")
+        walker.settled()
+        assert not [frame for frame in film(walker, start) if frame["overlay"]], "the world stays in reach"
+        seen = [frame["other"] for frame in film(watcher, watched)]
+        assert None not in seen, "the other window saw it all along"
+        assert max(place[0] for place in seen) - min(place[0] for place in seen) > 3, "… and walking"
+        watcher.sees(walker.avatar, near=walker.position, more=f"'gs' + e.publisher === '{walker.server}'")
+
+        gateway = walker.read("gateway")
         running.kill(gateway)
-        play.wait(f"projectk.state === 'attached' && projectk.gateway !== '{gateway}'", 30)
-        assert play.read("session") == session, "resumed, not begun anew"
-        assert play.read("connection") > connection
-        play.wait("document.querySelector('#badge-gateway').textContent === `via ${projectk.gateway}`")
-        walks(play, 1)
-        assert play.pixels_not_blank()
+        walker.page.evaluate(PACE)
+        walker.wait(f"projectk.state === 'attached' && projectk.gateway !== '{gateway}'", 30)
+        walker.page.evaluate("pace.stop()")
+        assert walker.read("session") == session[0], "resumed, not begun anew"
+        walker.wait("document.querySelector('#badge-gateway').textContent === `via ${projectk.gateway}`")
+        walker.settled()
+        assert walker.read("inventory") == carried
+        assert walker.pixels_not_blank()
