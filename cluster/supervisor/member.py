@@ -87,7 +87,12 @@ class MeshMember:
             serve(mesh)
             self._service, self._mesh, self._notes = service, mesh, Notes(mesh, service.clock)
             mesh.update_me(status="ready")
-            await service.stopping.wait()
+            service.log.info("ready", generation=mesh.me.generation)
+            try:
+                await service.stopping.wait()
+            finally:
+                self._mesh = None
+                service.log.info("stopped")
 
     # -- what it knows -----------------------------------------------------------------------------------------------
     def member(self, node: str) -> Member | None:
