@@ -76,6 +76,8 @@ test("who is not listed any more is dead if that was said, else gone; both are r
     ["gs1", "ready"], ["gs2", "ready"], ["gs3", "suspected"], ["gs10", "draining"],
   ]);
   const death = { kind: "death", world_ms: 1, by: "gs1", detail: { node: "gs2", generation: 2, proof: "silence" } };
+  p.update([node("gs1"), node("gs2")], [death], 400);
+  assert.equal(p.dead("gs2", 2), true, "this gateway's book may be late");
   p.update([node("gs1"), node("gs3")], [death], 500);
   assert.deepEqual(p.of("gameserver").map((each) => each.status), ["ready", "dead", "ready", "gone"]);
   assert.deepEqual([p.dead("gs2", 2), p.dead("gs2", 3), p.dead("gs10", 2), p.dead("gs1", 2)], [true, true, true, false]);
