@@ -55,22 +55,25 @@ PACE = """() => {
   }, 900);
   window.pace = { stop: () => { clearInterval(timer); press("keyup", now); } };
 }"""
-# A picture of a moment: a software GPU takes longer for one than a flash lasts.
-STILLS = """() => {
+# Fewer pictures a second: three windows share a software GPU. And a picture of a moment: it takes longer for one than a
+# flash lasts.
+STILLS = """(everyMs) => {
   const real = window.requestAnimationFrame.bind(window);
   const held = [];
   let frozen = false;
-  window.requestAnimationFrame = (run) => real((now) => (frozen ? held.push(run) : run(now)));
+  const draw = (run) => real((now) => (frozen ? held.push(run) : run(now)));
+  window.requestAnimationFrame = (run) => (frozen ? held.push(run) : setTimeout(() => draw(run), everyMs));
   window.freezeWhen = async (condition, afterMs) => {
     const late = performance.now() + 30_000;
     while (!condition()) {
       if (performance.now() > late) throw new Error(`never: ${condition}`);
       await new Promise((done) => setTimeout(done, 20));
     }
-    for (let drawn = 0; drawn < 2; drawn++) await new Promise(real);
+    for (let drawn = 0; drawn < 2; drawn++) await new Promise(window.requestAnimationFrame);
     await new Promise((done) => setTimeout(done, afterMs));
     frozen = true;
   };
+  window.freeze = () => { frozen = true; };
   window.thaw = () => {
     frozen = false;
     held.splice(0).forEach((run) => window.requestAnimationFrame(run));
@@ -81,6 +84,11 @@ SIDE_BY_SIDE = """async (sources) => {
   document.body.replaceChildren(...sources.map((source) => Object.assign(new Image(), { src: source })));
   await Promise.all([...document.images].map((image) => image.decode()));
 }"""
+
+
+def slow(context: BrowserContext, every_ms: int) -> BrowserContext:
+    context.add_init_script(f"({STILLS})({every_ms})")
+    return context
 
 
 def film(play: PlayPage, since: int = 0) -> list[dict[str, Any]]:
@@ -104,7 +112,11 @@ def longest_pause_ms(frames: list[dict[str, Any]]) -> float:
 
 def both(play: PlayPage, observe: Page, folder: Path, name: str) -> None:
     """A picture of a player's window beside the observer's."""
+    for page in (play.page, observe):
+        page.evaluate("freeze()")
     shots = [page.screenshot() for page in (play.page, observe)]
+    for page in (play.page, observe):
+        page.evaluate("thaw()")
     sheet = observe.context.new_page()
     sheet.set_viewport_size({"width": WINDOW["width"] + 6 + MAP["width"], "height": MAP["height"]})
     sheet.evaluate(SIDE_BY_SIDE, [f"data:image/png;base64,{base64.b64encode(shot).decode()}" for shot in shots])
@@ -178,10 +190,9 @@ def test_kill_a_game_server_and_keep_walking(
 ) -> None:
     flags = {"placement": "spread", "gameservers": 3, "logins": 1, "brokers": 1, "restart": "never"}
     with cluster(tmp_path, **flags) as running, people(running):
-        walker = PlayPage(profile(viewport=WINDOW), f"{running.gateways[0]}/").open()
-        watcher = PlayPage(profile(viewport=SMALL), f"{running.gateways[1]}/").open()
-        observe = profile(viewport=MAP).new_page()
-        observe.add_init_script(f"({STILLS})()")
+        walker = PlayPage(slow(profile(viewport=WINDOW), 25), f"{running.gateways[0]}/").open()
+        watcher = PlayPage(slow(profile(viewport=SMALL), 150), f"{running.gateways[1]}/").open()
+        observe = slow(profile(viewport=MAP), 100).new_page()
         observe.goto(f"{running.gateways[1]}/observe")
         for window, other in ((walker, watcher), (watcher, walker)):
             window.page.click("#help-close")
