@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from functools import partial
 
 from prometheus_client import Histogram
 
@@ -27,6 +28,8 @@ from world.handoff import Effect, Event, Role, destination
 from world.limits import HANDOFF_COMMIT_MS, HANDOFFS_IN_FLIGHT
 from world.messages import HandedAvatar, HandedOver, HandOff, MoveAnswers
 from world.unit import BadDocument, Unit
+
+PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
 
 PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
 
