@@ -270,6 +270,7 @@ PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent pla
 PLACEMENTS_REMEMBERED: Final = 1_000  # own placements a placer counts; the oldest forgotten first
 
 # -- the cluster -------------------------------------------------------------------------------------------------------
+PORT_TRIES: Final = 2_000  # ports looked at for a free one
 READY_MS: Final = 30_000  # from its start, a process may take this long until its ready line
 STOP_MS: Final = 9_000  # the whole cluster, from the first Ctrl-C
 PROCESS_STOP_MS: Final = 4_000  # one process: all its on_stop callbacks together; then it is cancelled

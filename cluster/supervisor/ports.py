@@ -1,12 +1,16 @@
 """TCP ports before anything starts: given ones are checked, free ones are asked for."""
 
-import contextlib
 import errno
 import os
+import random
 import socket
+import time
 from collections.abc import Sequence
 
 from runtime.service import StartRefused
+from world.limits import PORT_TRIES
+
+FREE_PORTS = (12_000, 32_768)  # Linux hands out ports from 32768 on, others from 49152 on
 
 
 def check_free(host: str, ports: Sequence[int], flag: str) -> None:
@@ -21,12 +25,22 @@ def check_free(host: str, ports: Sequence[int], flag: str) -> None:
 
 
 def free_ports(host: str, count: int, flag: str) -> list[int]:
-    """``count`` different ports that nobody listens on now. Raises StartRefused (no such address)."""
-    with contextlib.ExitStack() as stack:
+    """``count`` different ports that nobody listens on now, below those that systems hand out by themselves: the
+    cluster's other processes ask for such, and would take one before its owner starts. Raises StartRefused (no such
+    address, none free)."""
+    found: list[int] = []
+    chance = random.Random(f"{os.getpid()} {time.monotonic_ns()}")
+    for port in chance.sample(range(*FREE_PORTS), PORT_TRIES):
+        if len(found) == count:
+            return found
         try:
-            return [stack.enter_context(_bind(host, 0)).getsockname()[1] for _ in range(count)]
+            _bind(host, port).close()
         except OSError as error:
-            raise StartRefused(_sentence(host, 0, flag, error)) from error
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise StartRefused(_sentence(host, 0, flag, error)) from error
+        else:
+            found.append(port)
+    raise StartRefused(f"{flag}: no free ports on {host} from {FREE_PORTS[0]} to {FREE_PORTS[1] - 1}.")
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ import httpx
 import orjson
 
 from tests.chaos.history import STORE, Log
+from world.limits import STORE_BUSY_MS
 from world.unit_document import BadDocument, Head
 
 HEADS_EVERY_S = 1.0
@@ -24,6 +25,7 @@ GHOST_OFF_M = 6.0  # a fresh ghost is less than this from where its real one sta
 def read_documents(database: Path) -> dict[str, bytes]:
     """All avatars and regions, as of one moment. Raises apsw.Error."""
     connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(STORE_BUSY_MS)
     try:
         rows = connection.execute("SELECT key, value FROM documents WHERE key GLOB 'avatar:*' OR key GLOB 'region:*'")
         return {str(key): bytes(value) for key, value in rows}

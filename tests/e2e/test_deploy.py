@@ -27,7 +27,7 @@ from tests.support.cluster import Cluster, cluster
 from tests.support.ledger import Told, violations
 from tests.support.players import Player, eventually, players, retried
 from world.ids import avatar_unit
-from world.limits import DEATH_AFTER_MS
+from world.limits import DEATH_AFTER_MS, STORE_BUSY_MS
 from world.unit_document import UnitDocument
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -49,6 +49,7 @@ def copied(into: Path) -> Path:
 # -- the store's file, read beside the process that owns it --------------------------------------------------------
 def stored(running: Cluster, *kinds: str) -> dict[str, Json]:
     connection = apsw.Connection(str(running.data / "store/world.sqlite"), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(STORE_BUSY_MS)  # the store may just be rolled, or move its log into the file
     try:
         rows = connection.execute("SELECT key, value FROM documents")
         return {key: json.loads(value) for key, value in rows if key.partition(":")[0] in kinds}

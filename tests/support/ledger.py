@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 
 from world.ids import AVATAR_KIND, avatar_unit, kind_of
+from world.limits import STORE_BUSY_MS
 from world.unit_document import UnitDocument
 
 
@@ -25,6 +26,7 @@ class Told:
 def read_units(database: Path) -> dict[str, UnitDocument]:
     """All avatars and regions of a store file that no process has open."""
     connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(STORE_BUSY_MS)
     try:
         rows = connection.execute("SELECT key, value FROM documents WHERE key GLOB 'avatar:*' OR key GLOB 'region:*'")
         return {str(key): UnitDocument.parse(value) for key, value in rows}
