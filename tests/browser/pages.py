@@ -123,7 +123,7 @@ class PlayPage:
         return self.position
 
     def sees(
-        self, entity: int, *, near: tuple[float, float] | None = None, more: str = "", within_s: float = 15
+        self, entity: int, *, near: tuple[float, float] | None = None, more: str = "", within_s: float = 40
     ) -> None:
         """Wait until an entity is shown, within half a metre of ``near``, and ``more`` (over ``e``) is true."""
         there = f" && Math.hypot(e.x - {near[0]}, e.y - {near[1]}) < 0.5" if near else ""
