@@ -30,8 +30,6 @@ from world.unit import BadDocument, Unit
 
 PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
 
-PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
-
 
 @dataclass(slots=True, eq=False)
 class Offer:

@@ -123,9 +123,9 @@ def gather_together(one: PlayPage, two: PlayPage, running: Cluster) -> None:
 
 
 def both_see_what_is_left(one: PlayPage, two: PlayPage, tree: int, total: int, within_s: float = 40) -> None:
-    """Until both windows show the same wood in the tree, and it and what the two carry are ``total`` again. All are read
-    anew each time: a click repeated on a slow machine may take one more, and a minute's turn grows one back. Raises
-    AssertionError."""
+    """Until both windows show the same wood in the tree, and it and what the two carry are ``total`` again. All are
+    read anew each time: a click repeated on a slow machine may take one more, and a minute's turn grows one back.
+    Raises AssertionError."""
     seen: list[int] = []
     for _ in range(int(within_s * 10)):
         seen = [found["fields"]["wood"] for window in (one, two) if (found := window.entity(tree))]
