@@ -1,6 +1,7 @@
 """The logins' public keys, fetched when a token names one that is not known yet."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -13,14 +14,17 @@ from world.messages import PublicKeys, SigningKeys
 
 
 class Keys:
-    """Public keys by id. Unknown ids are looked up at any login, one question at a time."""
+    """Public keys by id. Unknown ids are looked up at any login, one question at a time, at most one in
+    KEYS_REFRESH_MS; whoever comes meanwhile waits for the next one together."""
 
-    def __init__(self, mesh: Mesh, clock: Clock) -> None:
+    def __init__(self, mesh: Mesh, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._mesh = mesh
         self._clock = clock
+        self._sleep = sleep
         self._keys: dict[str, Ed25519PublicKey] = {}
-        self._asked_ms = float("-inf")
+        self._asked_ms = float("-inf")  # when the last question began
         self._asking = asyncio.Lock()
+        self._unknown = Failed("busy")  # what the last question said of keys that are not in its answer
 
     def check(self, token: str, purpose: str) -> Claims | Failed | None:
         """None: signed by an unknown key; ask ``fetch_and_check``."""
@@ -33,24 +37,31 @@ class Keys:
         return Claims(said.sub, said.av, said.name, said.ses)
 
     async def fetch_and_check(self, token: str, purpose: str) -> Claims | Failed:
-        """As ``check``, after asking a login for its keys, at most once in KEYS_REFRESH_MS. Unauthorized is only what
-        was signed by none of all keys: where not all could be asked for just now, the token may be tried again."""
+        """As ``check``, after a question that began since this call. Unauthorized is only what was signed by none of
+        all keys: where not all could be asked for just now, the token may be tried again."""
+        came_ms = self._clock.monotonic_ms()
         async with self._asking:
             checked = self.check(token, purpose)
-            if checked is not None:
-                return checked
-            if self._clock.monotonic_ms() - self._asked_ms < KEYS_REFRESH_MS:
-                return Failed("busy")
-            try:
-                complete = await self._fetch()
-            except MeshError as error:
-                return Failed(error.code)
-            unknown = Failed("unauthorized" if complete else "store_unavailable")
-            return self.check(token, purpose) or unknown
+            if checked is None and self._asked_ms <= came_ms:
+                await self._ask()
+                checked = self.check(token, purpose)
+            return checked or self._unknown
+
+    async def _ask(self) -> None:
+        wait_ms = self._asked_ms + KEYS_REFRESH_MS - self._clock.monotonic_ms()
+        if wait_ms > 0:
+            await self._sleep(wait_ms / 1_000)
+        self._asked_ms = self._clock.monotonic_ms()
+        try:
+            complete = await self._fetch()
+        except MeshError as error:
+            self._unknown = Failed(error.code)
+        else:
+            self._unknown = Failed("unauthorized" if complete else "store_unavailable")
 
     async def _fetch(self) -> bool:
+        """Whether the answer names all keys there are. Raises MeshError."""
         answer = await self._mesh.call_any("login", SigningKeys())
-        self._asked_ms = self._clock.monotonic_ms()
         if not isinstance(answer, PublicKeys):
             return False
         for kid, text in list(answer.keys.items())[:PUBLIC_KEYS]:
