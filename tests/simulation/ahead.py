@@ -1,10 +1,10 @@
 """Simulating while other tests wait: the seeds of the suite run from its start on, with what the processors have left.
 
-Tests of real clusters spend much of their time waiting for processes and clocks. The workers here run only when nothing
-else would (SCHED_IDLE, or the lowest priority where the system has no such thing), so that they delay nobody. That alone
-counts only within a session: Linux shares time between sessions first (autogroups, sched(7)), and each process of a
-cluster has one of its own, so each worker gets a session too, of the lowest weight. The simulation's own test then finds
-most seeds done. What a seed does and finds is the same whenever it runs.
+Tests of real clusters spend much of their time waiting for processes and clocks. The workers here run only when
+nothing else would (SCHED_IDLE, or the lowest priority where the system has no such thing), so that they delay nobody.
+That alone counts only within a session: Linux shares time between sessions first (autogroups, sched(7)), and each
+process of a cluster has one of its own, so each worker gets a session too, of the lowest weight. The simulation's own
+test then finds most seeds done. What a seed does and finds is the same whenever it runs.
 """
 
 import os
