@@ -125,6 +125,15 @@ Data = Annotated[
     Path | None,
     typer.Option(help=_env("Folder of the world's data and logs.", "DATA", "var"), rich_help_panel=FILES),
 ]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        help=_env(
+            "Where the world is kept: sqlite:///file or couchbase://host/bucket.", "STORE", "a file in the data folder"
+        ),
+        rich_help_panel=FILES,
+    ),
+]
 LogLevel = Annotated[
     str | None,
     typer.Option(help=_env("debug, info, warning or error.", "LOG_LEVEL", "info"), rich_help_panel=FILES),

@@ -20,7 +20,8 @@ from runtime.mesh.api import Mesh
 from runtime.mesh.open import open_mesh
 from runtime.notes import Notes
 from runtime.service import Service
-from runtime.store.client import StoreClient
+from runtime.store.access import reach_store
+from runtime.store.api import Store
 from runtime.store.format import agree
 from world.describe import describe
 from world.limits import GATEWAY_LOAD_MS
@@ -74,7 +75,7 @@ async def start(service: Service) -> None:
     serving_ops = service.spawn(ops.serve(sockets=[ops_listener]), "ops", loop=True)
     service.spawn(observers.loop(), "observe", loop=True)
     service.spawn(_tell_load(gateway, ops_url), "load", loop=True)
-    service.spawn(agree(StoreClient(mesh), settings.world_seed), "agree")  # ends a gateway of another world's ground
+    service.spawn(_agree(await reach_store(settings, mesh), settings.world_seed), "agree")
 
     async def stop() -> None:
         """Everybody is sent elsewhere, then HTTP ends; the mesh closes after this."""
@@ -90,6 +91,14 @@ async def start(service: Service) -> None:
     drainable(service, mesh, Notes(mesh, service.clock), gateway.drain)
     mesh.update_me(status="ready")
     service.ready(http=url, command=mesh.me.command, ops=ops_url)
+
+
+async def _agree(store: Store, world_seed: int) -> None:
+    """Ends a gateway of another world's ground; it needs the store for nothing else."""
+    try:
+        await agree(store, world_seed)
+    finally:
+        await store.close()
 
 
 async def _tell_load(gateway: Gateway, ops_url: str) -> None:

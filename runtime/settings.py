@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from runtime.store.api import StoreOpenError
+from runtime.store.opening import CREDENTIALS, SqliteUrl, StoreUrl, parse_store_url
 from world.limits import AVATARS_PER_SERVER
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -30,7 +32,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Every process gets the same class; each role reads what concerns it."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # -- this process
     node_id: str = Field(
@@ -38,6 +40,9 @@ class Settings(BaseSettings):
     )
     data: Path = Field(default=Path("var"), description="folder of the world's data and logs")
     world_seed: int = Field(default=1, ge=0, lt=1 << 32, description="seed of the world's ground and natural contents")
+    store: str = Field(
+        default="", description="where the world is kept: sqlite:///file, couchbase://host/bucket; else a file in data"
+    )
     log_level: LogLevel = "info"
     log_file: Path | None = Field(default=None, description="JSON log, rotating; without it a human one on stderr")
 
@@ -79,6 +84,20 @@ class Settings(BaseSettings):
     restart: Literal["always", "never"] = "always"
     ready_file: Path | None = Field(default=None, description="gets one JSON document when everything is ready")
 
+    @property
+    def store_url(self) -> StoreUrl:
+        return parse_store_url(self.store) if self.store else SqliteUrl(self.data / "store" / "world.sqlite")
+
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        try:
+            if value:
+                parse_store_url(value)
+        except StoreOpenError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @field_validator("join", "public_origins", "ops_url", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -115,7 +134,7 @@ def read_settings(**flags: Any) -> Settings:
 
 
 def _refuse_unknown(variables: Iterable[str]) -> None:
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    known = [*(PREFIX + name.upper() for name in Settings.model_fields), *CREDENTIALS]
     for name in sorted(variables):
         if name.startswith(PREFIX) and name not in known and not name.startswith(NO_SETTINGS):
             close = get_close_matches(name, known, 1)
@@ -128,4 +147,6 @@ def _sentence(error: ValidationError, flags: set[str]) -> str:
     name = str(first["loc"][0]) if first["loc"] else "settings"
     said = f"--{name.replace('_', '-')}" if name in flags else f"PROJECTK_{name.upper()}"
     reason = first["msg"].removeprefix("Value error, ")
+    if name == "store":  # its sentence shows what was given, but for a password
+        return f"{said}: {reason}"
     return f"{said}: {reason[0].lower() + reason[1:]} (got {first['input']!r})."

@@ -27,7 +27,7 @@ from cluster.supervisor.child import ChildFailed
 from cluster.supervisor.member import Cluster, OutOfMesh
 from cluster.supervisor.plan import ROLL_ORDER, Planned
 from runtime.mesh.api import Mesh, Refused, Sender
-from runtime.store.api import StoreError
+from runtime.store.api import StoreError, StoreOpenError
 from world.limits import DEPLOY_LOOK_MS, READY_MS, STORE_RETRY_CAP_MS
 from world.messages import AskDeployment, Deploy, Deployment
 
@@ -227,7 +227,7 @@ class Deployments:
                 while True:
                     try:
                         return await self._cluster.raise_format()
-                    except (StoreError, OutOfMesh) as error:
+                    except (StoreError, StoreOpenError, OutOfMesh) as error:
                         problem = repr(error)
                     await asyncio.sleep(STORE_RETRY_CAP_MS / 1_000)
         except TimeoutError:

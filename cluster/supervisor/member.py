@@ -19,7 +19,7 @@ from runtime.mesh.open import open_mesh
 from runtime.notes import Notes
 from runtime.service import Service
 from runtime.settings import Settings
-from runtime.store.client import StoreClient
+from runtime.store.access import reach_store
 from runtime.store.format import raise_to
 from world.ids import ROLE_PREFIX, NodeId
 from world.limits import DEATH_AFTER_MS, REAPED_CALL_MS, RESTART_BACKOFF_CAP_MS, RETRY_AFTER_MS
@@ -103,11 +103,15 @@ class MeshMember:
 
     async def raise_format(self) -> tuple[int, int]:
         """``cluster:format`` up to the newest that every member reads and writes (this one, which touches no document,
-        left out): before, after. Raises StoreError, OutOfMesh."""
+        left out): before, after. Raises StoreError, StoreOpenError, OutOfMesh."""
         if self._mesh is None:
             raise OutOfMesh("the supervisor is out of the mesh")
         known = [m.format_max for m in self._mesh.book.members() if m.role != ROLE]
-        return await raise_to(StoreClient(self._mesh), min(known))
+        store = await reach_store(self._settings, self._mesh)
+        try:
+            return await raise_to(store, min(known))
+        finally:
+            await store.close()
 
     # -- what it says ------------------------------------------------------------------------------------------------
     def note(self, **detail: str) -> None:

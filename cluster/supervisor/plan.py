@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.settings import Settings
+from runtime.store.opening import CREDENTIALS, SqliteUrl
 from world.ids import ROLE_PREFIX
 
 START_ORDER = (("broker", "store"), ("login", "gateway", "gameserver"))  # waves: the next when the one before is ready
 STOP_ORDER = ("gateway", "gameserver", "login", "store", "broker")
 ROLL_ORDER = ("broker", "store", "login", "gateway", "gameserver")  # of a deployment, which says why
+OPEN_THE_STORE = ("login", "gateway", "gameserver")  # by themselves where it is Couchbase: they get the credentials
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One process: ``settings`` are its PROJECTK_ variables."""
+    """One process: ``settings`` are its PROJECTK_ variables, but for the store's credentials."""
 
     role: str
     id: str
@@ -24,9 +26,11 @@ class Planned:
     command: tuple[str, ...]
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """``base`` without its PROJECTK_ variables, plus this process's own. Numeric libraries get one thread: the
+        """``base`` without its PROJECTK_ variables (but the store's credentials for those who open it), plus this
+        process's own. Numeric libraries get one thread: the
         processes share few cores, and each thread costs memory."""
-        kept = {name: value for name, value in base.items() if not name.startswith("PROJECTK_")}
+        handed = CREDENTIALS if self.role in OPEN_THE_STORE else ()
+        kept = {n: value for n, value in base.items() if n in handed or not n.startswith("PROJECTK_")}
         threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         return kept | threads | {f"PROJECTK_{name.upper()}": value for name, value in self.settings.items()}
 
@@ -39,7 +43,7 @@ def plan(
     join = ",".join(join_endpoints(settings, broker_ports))
     counts = {
         "broker": settings.brokers,
-        "store": 1,
+        "store": int(isinstance(settings.store_url, SqliteUrl)),  # Couchbase: who needs it talks to it directly
         "login": settings.logins,
         "gateway": settings.gateways,
         "gameserver": settings.gameservers,
@@ -72,6 +76,7 @@ def _common(settings: Settings, node_id: str) -> dict[str, str]:
         "node_id": node_id,
         "data": str(data),
         "log_file": str(data / "logs" / f"{node_id}.log"),
+        "store": settings.store,
         "log_level": settings.log_level,
         "world_seed": str(settings.world_seed),
         "host": settings.host,

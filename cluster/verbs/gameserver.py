@@ -13,6 +13,7 @@ def gameserver(
     placement: o.Placement = None,
     balance: o.Balance = None,
     avatars_per_server: o.AvatarsPerServer = None,
+    store: o.Store = None,
     bind_host: o.BindHost = None,
     command_port: o.CommandPort = None,
     advertise_command: o.AdvertiseCommand = None,

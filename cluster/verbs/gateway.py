@@ -15,6 +15,7 @@ def gateway(
     ops_port: o.OpsPort = None,
     ops_token_file: o.OpsTokenFile = None,
     data: o.Data = None,
+    store: o.Store = None,
     world_seed: o.WorldSeed = None,
     bind_host: o.BindHost = None,
     command_port: o.CommandPort = None,

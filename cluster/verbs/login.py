@@ -9,6 +9,7 @@ def login(
     join: o.Join = None,
     placement: o.Placement = None,
     avatars_per_server: o.AvatarsPerServer = None,
+    store: o.Store = None,
     bind_host: o.BindHost = None,
     command_port: o.CommandPort = None,
     advertise_command: o.AdvertiseCommand = None,

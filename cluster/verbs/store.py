@@ -8,6 +8,7 @@ def store(
     node_id: o.NodeId = None,
     join: o.Join = None,
     data: o.Data = None,
+    store: o.Store = None,
     bind_host: o.BindHost = None,
     command_port: o.CommandPort = None,
     advertise_command: o.AdvertiseCommand = None,

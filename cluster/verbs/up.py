@@ -51,6 +51,7 @@ def up(
     ops_port: o.OpsPort = None,
     ops_token_file: o.OpsTokenFile = None,
     data: o.Data = None,
+    store: o.Store = None,
     log_level: o.LogLevel = None,
     ready_file: Annotated[
         Path | None,

@@ -12,6 +12,8 @@ from runtime.mesh import open_mesh
 from runtime.mesh.api import Mesh
 from runtime.notes import Notes
 from runtime.service import Service
+from runtime.store.api import StoreOpenError
+from runtime.store.opening import SqliteUrl
 from runtime.store.server import StoreServer
 from runtime.store.sqlite import SqliteStore
 
@@ -24,8 +26,11 @@ _COUNTERS = ("writes", "reads", "groups", "refused", "full", "checkpoints", "fai
 async def start(service: Service) -> None:
     """Open the file, join the mesh under the generation the file gave out, serve. Stopped in reverse: answers are
     finished, the mesh is left, and the file is closed last with everything committed. Raises StoreOpenError."""
+    url = service.settings.store_url
+    if not isinstance(url, SqliteUrl):
+        raise StoreOpenError(f"The world is kept in {url}, which has no store process: nothing is to be started here.")
     groups = GroupMetrics(service.metrics)
-    store = SqliteStore(service.settings.data / "store" / "world.sqlite", on_group=groups.saw)
+    store = SqliteStore(url.path, on_group=groups.saw)
     service.on_stop(store.close)
     mesh = await open_mesh(
         service,

@@ -38,3 +38,14 @@ def test_urls_are_for_a_browser_on_this_machine() -> None:
     assert http_url("::", 80) == "http://[::1]:80"
     assert http_url("::1", 80) == "http://[::1]:80"
     assert http_url("10.0.0.1", 80) == "http://10.0.0.1:80"
+
+
+def test_with_couchbase_there_is_no_store_process_and_only_who_opens_it_gets_the_credentials() -> None:
+    settings = Settings(store="couchbase://db/world", gameservers=1, gateways=1, logins=1, brokers=1)
+    planned = plan(settings, [8080], [7001], [9001])
+    assert [p.id for p in planned] == ["br1", "lg1", "gw1", "gs1"]
+    assert {p.settings["store"] for p in planned} == {"couchbase://db/world"}
+    for process in planned:
+        environment = process.environment({"PROJECTK_STORE_USER": "me", "PROJECTK_STORE_PASSWORD_FILE": "/secret"})
+        assert ("PROJECTK_STORE_PASSWORD_FILE" in environment) == (process.id != "br1")
+        assert ("PROJECTK_STORE_USER" in environment) == (process.id != "br1")
