@@ -16,6 +16,7 @@ from cluster.verbs.gameserver import gameserver
 from cluster.verbs.gateway import gateway
 from cluster.verbs.handoff import handoff
 from cluster.verbs.login import login
+from cluster.verbs.migrate_store import migrate_store
 from cluster.verbs.reset import reset
 from cluster.verbs.status import status
 from cluster.verbs.store import store
@@ -35,7 +36,7 @@ Start with  projectk up  and open the Play URL in two windows. Every setting is 
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (up, bots, reset, version):
+for verb in (up, bots, migrate_store, reset, version):
     app.command()(verb)
 for asking in (status, events, drain, handoff, deploy):
     app.command(rich_help_panel="A running cluster")(asking)

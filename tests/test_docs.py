@@ -180,7 +180,7 @@ def test_verbs_and_flags_exist() -> None:
     lines += [f"projectk up {arguments}" for arguments in re.findall(r'make run ARGS="([^"]*)"', SHOWN)]
     checked = 0
     for line in lines:
-        found = re.search(r"projectk (\w+)(.*)", line)
+        found = re.search(r"projectk (\w[\w-]*)(.*)", line)
         if found is None:
             continue
         checked += 1

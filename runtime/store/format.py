@@ -7,6 +7,9 @@
 The first to look inserts it. ``format`` is what everyone writes (``world.upgrades``); the end of a deploy raises it by
 compare-and-swap, and all who write documents follow within FORMAT_LOOK_MS. Who has not yet writes an older format,
 which all read. ``world_seed`` never changes: documents hold only what differs from what the seed gives.
+
+While a world is being copied here (``runtime.store.migration``) the document has MIGRATION_FORMAT, which nobody speaks,
+and says in ``migrating_from`` where the rest is: nobody starts on half a world.
 """
 
 import asyncio
@@ -20,11 +23,13 @@ from world.limits import FORMAT, FORMAT_LOOK_MS, FORMAT_MIN, STORE_RETRY_CAP_MS,
 from world.message_values import Json
 
 KEY = "cluster:format"
+MIGRATION_FORMAT = 0
 
 
-class ClusterFormat(msgspec.Struct, frozen=True):
+class ClusterFormat(msgspec.Struct, frozen=True, omit_defaults=True):
     format: int
     world_seed: int
+    migrating_from: str = ""
 
 
 class OutOfFormat(RuntimeError):
@@ -101,6 +106,11 @@ def _compared(found: Document, world_seed: int) -> int:
         world = _parse(found.value)
     except (msgspec.DecodeError, RecursionError) as error:
         raise StartRefused(f"The store's document {KEY} cannot be read: {error}.") from error
+    if world.migrating_from:
+        raise StartRefused(
+            f"The store holds half a world, which is being copied from {world.migrating_from}: "
+            "let projectk migrate-store come to its end, and start then."
+        )
     if not FORMAT_MIN <= world.format <= FORMAT:
         raise StartRefused(
             f"The store's documents have format {world.format}, and this release writes {FORMAT_MIN} to {FORMAT}: "

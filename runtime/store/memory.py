@@ -109,6 +109,10 @@ class Table:
         found = (key for key in self.documents if key.startswith(prefix) and key.encode() > beyond)
         return sorted(found, key=str.encode)[:limit]
 
+    def counter_rows(self, after: str, limit: int) -> Sequence[tuple[str, int]]:
+        keys = sorted((key for key in self.counters if key.encode() > after.encode()), key=str.encode)
+        return [(key, self.counters[key]) for key in keys[:limit]]
+
     def counter(self, key: str, delta: int, initial: int) -> int:
         value = self.counters[key] + delta if key in self.counters else initial
         if value > limits.STORE_COUNTER_STEPS:
@@ -172,6 +176,15 @@ class MemoryStore:
     async def counter(self, key: str, *, delta: int = 1, initial: int = 1) -> int:
         check_counter(key, delta, initial)
         return await self._write(lambda: self.table.counter(key, delta, initial))
+
+    async def kinds(self) -> Sequence[str]:
+        """Kinds of which there is a document, each once: for copying a whole store."""
+        return await self._read(lambda: sorted({key.partition(":")[0] for key in self.table.documents}, key=str.encode))
+
+    async def counters(self, *, after: str = "", limit: int = 1_000) -> Sequence[tuple[str, int]]:
+        """Counters with keys greater than ``after``, in byte order: for copying a whole store."""
+        check_list("counter", after, limit)
+        return await self._read(lambda: self.table.counter_rows(after, limit))
 
     async def close(self) -> None:
         """Later calls, and those held by a pause, fail as from a store that has gone."""

@@ -23,6 +23,8 @@ from world import limits
 
 _GET = "SELECT value, cas FROM documents WHERE key = ?"
 _LIST = "SELECT key FROM documents WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
+_NEXT = "SELECT key FROM documents WHERE key > ? ORDER BY key LIMIT 1"
+_COUNTERS = "SELECT key, value FROM counters WHERE key > ? ORDER BY key LIMIT ?"
 
 Query = Callable[[apsw.Connection], Any]
 Read = tuple[Query, "asyncio.Future[Any]"]
@@ -139,6 +141,19 @@ class SqliteStore:
         if generation > self.generation:
             await self._write("generation", "", b"", generation)
             self.generation = generation
+
+    async def kinds(self) -> Sequence[str]:
+        """Kinds of which there is a document, each once: for copying a whole store."""
+        found: Sequence[str] = await self._read(_kinds)
+        return found
+
+    async def counters(self, *, after: str = "", limit: int = 1_000) -> Sequence[tuple[str, int]]:
+        """Counters with keys greater than ``after``, in byte order: for copying a whole store."""
+        check_list("counter", after, limit)
+        rows: Sequence[tuple[str, int]] = await self._read(
+            lambda connection: connection.execute(_COUNTERS, (after, limit)).fetchall()
+        )
+        return rows
 
     def statistics(self) -> dict[str, float]:
         """Figures for /metrics: queue depth, groups, commit times in ms, refusals."""
@@ -267,6 +282,14 @@ class Reader:
 def _get(connection: apsw.Connection, key: str) -> Document | None:
     rows: list[Any] = connection.execute(_GET, (key,)).fetchall()
     return Document(*rows[0]) if rows else None
+
+
+def _kinds(connection: apsw.Connection) -> list[str]:
+    """By one look into the index for each kind."""
+    kinds: list[str] = []
+    while rows := connection.execute(_NEXT, (f"{kinds[-1]};" if kinds else "",)).fetchall():
+        kinds.append(str(rows[0][0]).partition(":")[0])
+    return kinds
 
 
 def _answer(answer: "asyncio.Future[Any]", outcome: Any) -> None:
