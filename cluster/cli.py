@@ -15,6 +15,7 @@ from cluster.verbs.events import events
 from cluster.verbs.gameserver import gameserver
 from cluster.verbs.gateway import gateway
 from cluster.verbs.handoff import handoff
+from cluster.verbs.healthcheck import healthcheck
 from cluster.verbs.login import login
 from cluster.verbs.migrate_store import migrate_store
 from cluster.verbs.reset import reset
@@ -40,7 +41,7 @@ for verb in (up, bots, migrate_store, reset, version):
     app.command()(verb)
 for asking in (status, events, drain, handoff, deploy):
     app.command(rich_help_panel="A running cluster")(asking)
-for verb in (broker, store, login, gateway, gameserver):
+for verb in (broker, store, login, gateway, gameserver, healthcheck):
     app.command(rich_help_panel="One process by itself")(verb)
 
 

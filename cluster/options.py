@@ -36,9 +36,23 @@ PublicOrigins = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+TrustedProxies = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("Networks of balancers whose X-Forwarded-For is believed, with commas.", "TRUSTED_PROXIES", "none"),
+        rich_help_panel=NETWORK,
+    ),
+]
 BindHost = Annotated[
     str | None,
-    typer.Option(help=_env("Address that the mesh listens on.", "BIND_HOST", "127.0.0.1"), rich_help_panel=NETWORK),
+    typer.Option(
+        help=_env(
+            "Address that the mesh listens on; a network, like 10.77.0.0/22: this machine's address in it.",
+            "BIND_HOST",
+            "127.0.0.1",
+        ),
+        rich_help_panel=NETWORK,
+    ),
 ]
 CommandPort = Annotated[
     int | None,
@@ -94,7 +108,10 @@ TokenFile = Annotated[
 ]
 OpsHost = Annotated[
     str | None,
-    typer.Option(help=_env("Address of the operators' listener.", "OPS_HOST", "127.0.0.1"), rich_help_panel=OPERATORS),
+    typer.Option(
+        help=_env("Address of the operators' listener, or its network.", "OPS_HOST", "127.0.0.1"),
+        rich_help_panel=OPERATORS,
+    ),
 ]
 OpsPort = Annotated[
     int | None,
@@ -119,7 +136,18 @@ Join = Annotated[
     ),
 ]
 NodeId = Annotated[
-    str | None, typer.Option("--id", help=_env("This node's id, e.g. gs4.", "NODE_ID", "the role's first"))
+    str | None,
+    typer.Option("--id", help=_env("This node's id, e.g. gs4; auto: by its address.", "NODE_ID", "the role's first")),
+]
+MetricsHost = Annotated[
+    str | None,
+    typer.Option(
+        help=_env("Address of /metrics, or its network.", "METRICS_HOST", "127.0.0.1"), rich_help_panel=OPERATORS
+    ),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(help=_env("Port of /metrics; 0: a free one.", "METRICS_PORT", "0"), rich_help_panel=OPERATORS),
 ]
 Data = Annotated[
     Path | None,

@@ -20,6 +20,7 @@ from gateway.observe import ObserveHub, TooManyObservers
 from gateway.origins import Origins
 from gateway.pages import Pages
 from gateway.problems import Problem, on_error, on_http_exception, on_problem
+from gateway.proxies import TrustedProxies
 from gateway.rate import TokenBucket
 from runtime.mesh.api import MeshError, Refused
 from world.clock import Clock
@@ -77,6 +78,7 @@ class Routes:
         self._observers = observers
         self._world = world
         self._guests = AddressLimits(gateway.clock)
+        self._proxies = TrustedProxies(gateway.service.settings.trusted_proxies)
 
     def all(self) -> list[Route]:
         return [
@@ -95,15 +97,16 @@ class Routes:
     # -- accounts ------------------------------------------------------------------------------------------------------
     async def guest(self, request: Request) -> Response:
         await read_body(request, GuestBody)
-        address = _address(request)
+        address = self._proxies.client(request)
         if not self._guests.take(address):
+            self._gateway.service.log.debug("too many guests", address=address)
             self._gateway.counters.http_refused.labels("guest_rate").inc()
             raise Problem("rate_limited", "too many guests from this address", retry_after_s=5)
         return _granted(await self._login(LoginGuest(address)))
 
     async def refresh(self, request: Request) -> Response:
         body = await read_body(request, RefreshBody)
-        return _granted(await self._login(LoginRefresh(body.refresh_token, _address(request))))
+        return _granted(await self._login(LoginRefresh(body.refresh_token, self._proxies.client(request))))
 
     async def logout(self, request: Request) -> Response:
         body = await read_body(request, RefreshBody)
@@ -166,10 +169,6 @@ def build_app(routes: Routes, pages: Pages, origins: Origins) -> Starlette:
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, 500: on_error},
     )
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
 
 
 def _granted(answer: Message) -> Response:

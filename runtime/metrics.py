@@ -1,10 +1,14 @@
 """Prometheus metrics: one registry per service, and the small HTTP port of roles that have no HTTP of their own."""
 
+import time
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+STAGES = ("starting", "ready", "draining", "stopping")
 _LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -34,7 +38,27 @@ class LoopLag:
             self._worst.set(lag_s)
 
 
-def serve_metrics(registry: CollectorRegistry, host: str = "127.0.0.1") -> str:
-    """Serve ``/metrics`` from a thread of its own on a free port; its URL."""
-    server, _thread = start_http_server(0, addr=host, registry=registry)
+class ProcessHealth:
+    """What ``projectk healthcheck`` reads: where the process is in its life, and for how long its loop has not run. The
+    metrics' own thread answers also while the loop hangs, so the age tells it."""
+
+    def __init__(self, registry: CollectorRegistry, role: str, node_id: str, stage: Callable[[], str]) -> None:
+        stages = Gauge("projectk_process_stage", "1 for the stage it is in", ["role", "id", "stage"], registry=registry)
+
+        def is_in(name: str) -> Callable[[], float]:
+            return lambda: float(stage() == name)
+
+        for name in STAGES:
+            stages.labels(role, node_id, name).set_function(is_in(name))
+        self._ran_s = time.monotonic()
+        silent = Gauge("projectk_loop_silent_seconds", "Time since the event loop last ran", registry=registry)
+        silent.set_function(lambda: time.monotonic() - self._ran_s)
+
+    def loop_ran(self) -> None:
+        self._ran_s = time.monotonic()
+
+
+def serve_metrics(registry: CollectorRegistry, host: str = "127.0.0.1", port: int = 0) -> str:
+    """Serve ``/metrics`` from a thread of its own (port 0: a free one); its URL. Raises OSError."""
+    server, _thread = start_http_server(port, addr=host, registry=registry)
     return f"http://{host}:{server.server_address[1]}/metrics"

@@ -30,9 +30,10 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
 from runtime import log as logs
+from runtime.addresses import placed
 from runtime.clock import LoopClock
-from runtime.metrics import LoopLag, process_registry, serve_metrics
-from runtime.settings import Settings
+from runtime.metrics import LoopLag, ProcessHealth, process_registry, serve_metrics
+from runtime.settings import Settings, SettingsError
 from world.ids import ROLE_PREFIX, NodeId
 from world.limits import (
     DRAIN_MS,
@@ -85,6 +86,7 @@ class Service:
         self.failure: BaseException | None = None  # the first task that failed
         self.addresses: dict[str, str] = {}  # as said by ready()
         self._on_ready = on_ready
+        self._said_ready = False
         self._drains: list[StopCallback] = []
         self._callbacks: list[StopCallback] = []
         self._closers: list[StopCallback] = []
@@ -150,10 +152,20 @@ class Service:
         self.addresses.update(addresses)
         if "http" in addresses:
             self.addresses.setdefault("metrics", f"{addresses['http']}/metrics")
+        self._said_ready = True
         self.log.info("ready", addresses=self.addresses)
         self._on_ready(
             {"ready": True, "role": self.role, "id": self.node_id, "pid": os.getpid(), "addresses": self.addresses}
         )
+
+    @property
+    def stage(self) -> str:
+        """One of runtime.metrics.STAGES."""
+        if self.stopping.is_set():
+            return "stopping"
+        if self.draining.is_set():
+            return "draining"
+        return "ready" if self._said_ready else "starting"
 
     def drain(self, reason: str = "") -> None:
         """Begin to give away what is here, then stop; safe to call again, and without effect on one that stops."""
@@ -260,8 +272,11 @@ def run(
 ) -> int:
     """Run one role as this process until it stops; the exit code: 0 stopped, 1 failed, 2 refused to start.
     Exceptions of type StartRefused or ``refused`` are said as one sentence on stderr."""
-    node_id = settings.node_id or f"{ROLE_PREFIX[role]}1"
-    settings = settings.model_copy(update={"node_id": node_id})
+    try:
+        settings = placed(settings, role)
+    except SettingsError as error:
+        return _refuse(str(error))
+    node_id = settings.node_id
     try:
         log = logs.configure(settings, role, node_id)
     except OSError as error:
@@ -301,11 +316,12 @@ async def _process(
     )
     _own_signals(service)
     _follow_supervisor(service, loop)
+    health = ProcessHealth(service.metrics, role, node_id, lambda: service.stage)
     if role != "gateway":  # which serves /metrics on its own port
-        service.addresses["metrics"] = serve_metrics(service.metrics)
+        service.addresses["metrics"] = _open_metrics(service)
 
     async def begin(service: Service) -> None:
-        service.spawn(_measure_lag(service), "loop-lag", loop=True)
+        service.spawn(_measure_lag(service, health), "loop-lag", loop=True)
         await start(service)
         gc.freeze()  # what lives now lives on: keep it out of every later collection
 
@@ -356,10 +372,20 @@ def _follow_supervisor(service: Service, loop: asyncio.AbstractEventLoop) -> Non
     threading.Thread(target=wait, name="supervisor-pipe", daemon=True).start()
 
 
-async def _measure_lag(service: Service) -> None:
+def _open_metrics(service: Service) -> str:
+    """Raises StartRefused."""
+    host, port = service.settings.metrics_host, service.settings.metrics_port
+    try:
+        return serve_metrics(service.metrics, host, port)
+    except OSError as error:
+        raise StartRefused(f"The metrics cannot be served on {host}:{port} ({error.strerror}).") from error
+
+
+async def _measure_lag(service: Service, health: ProcessHealth) -> None:
     lag = LoopLag(service.metrics)
     every_s = LOOP_LAG_SAMPLE_MS / 1_000
     while True:
+        health.loop_ran()
         due_ms = service.clock.monotonic_ms() + LOOP_LAG_SAMPLE_MS
         await asyncio.sleep(every_s)
         lag.saw(max(0.0, (service.clock.monotonic_ms() - due_ms) / 1_000))

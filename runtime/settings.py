@@ -7,6 +7,7 @@ wrong value into a ``SettingsError`` of one sentence that names the flag.
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from ipaddress import AddressValueError, IPv4Interface, NetmaskValueError, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ Processes = Annotated[int, Field(ge=1, le=64)]
 Words = Annotated[tuple[str, ...], NoDecode]  # in the environment: separated by commas
 PREFIX = "PROJECTK_"
 NO_SETTINGS = ("PROJECTK_SUPERVISOR_FD", "PROJECTK_TEST_")  # variables of ours that begin so and are none
+AUTO = "auto"  # a node id: by the address, as runtime.addresses says
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -36,7 +38,7 @@ class Settings(BaseSettings):
 
     # -- this process
     node_id: str = Field(
-        default="", pattern=r"^([a-z]{2}[0-9]{1,4})?$", description="this node's id: gs1, gw2, lg1, br1, st1"
+        default="", pattern=r"^(auto|[a-z]{2}[0-9]{1,4})?$", description="this node's id: gs1, gw2, lg1, br1, st1; auto"
     )
     data: Path = Field(default=Path("var"), description="folder of the world's data and logs")
     world_seed: int = Field(default=1, ge=0, lt=1 << 32, description="seed of the world's ground and natural contents")
@@ -52,12 +54,15 @@ class Settings(BaseSettings):
     public_origins: Words = Field(
         default=(), description="Origins accepted besides the gateways' own, e.g. https://play.example"
     )
+    trusted_proxies: Words = Field(
+        default=(), description="networks of balancers whose X-Forwarded-For is believed, e.g. 10.78.0.2/32"
+    )
 
     # -- the mesh: where this process listens, and what it tells others to connect to
     join: Words = Field(
         default=(), description="command endpoints of brokers or any members, e.g. tcp://127.0.0.1:7001"
     )
-    bind_host: str = Field(default="127.0.0.1", description="address that the mesh listens on")
+    bind_host: str = Field(default="127.0.0.1", description="address that the mesh listens on, or its network")
     command_port: Port = Field(default=0, description="the mesh's command plane; 0: a free one")
     state_port: Port = Field(default=0, description="the mesh's state plane (game servers); 0: a free one")
     advertise_command: str = Field(default="", description="command endpoint told to others, e.g. a proxy's")
@@ -65,11 +70,13 @@ class Settings(BaseSettings):
     advertise_http: str = Field(default="", description="public base URL of a gateway, e.g. https://gw1.example")
 
     # -- operators: each gateway has a listener for them
-    ops_host: str = Field(default="127.0.0.1", description="address of the operators' listener")
+    ops_host: str = Field(default="127.0.0.1", description="address of the operators' listener, or its network")
     ops_port: Port = Field(default=0, description="its port; 0: a free one")
     ops_token_file: Path | None = Field(default=None, description="the operators' token; else <data>/keys/ops.token")
 
     ops_url: Words = Field(default=(), description="listeners to ask: for projectk status and its kin")
+    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics, or its network; gateways: host")
+    metrics_port: Port = Field(default=0, description="port of /metrics, for all roles but gateways; 0: a free one")
 
     # -- the game
     placement: Literal["gather", "spread"] = Field(default="gather", description="spread: round robin, for tests")
@@ -98,11 +105,29 @@ class Settings(BaseSettings):
             raise ValueError(str(error)) from error
         return value
 
-    @field_validator("join", "public_origins", "ops_url", mode="before")
+    @field_validator("join", "public_origins", "ops_url", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("bind_host", "ops_host", "metrics_host")
+    @classmethod
+    def _own_network(cls, value: str) -> str:
+        try:
+            return str(IPv4Interface(value).with_prefixlen) if "/" in value else value
+        except (AddressValueError, NetmaskValueError):
+            raise ValueError(f"{value!r} is no IPv4 network like 10.77.0.0/22") from None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(f"{network!r} is no network like 10.78.0.2/32") from None
         return value
 
     @field_validator("ops_url")

@@ -274,6 +274,9 @@ PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent pla
 PLACEMENTS_REMEMBERED: Final = 1_000  # own placements a placer counts; the oldest forgotten first
 
 # -- the cluster -------------------------------------------------------------------------------------------------------
+NODE_NUMBERS: Final = 9_999  # of one role: gs1 … gs9999
+HEALTH_ANSWER_S: Final = 3  # a process's metrics are waited for this long by its health check
+HEALTH_LOOP_S: Final = 5.0  # a loop that has not run for longer is not well
 PORT_TRIES: Final = 2_000  # ports looked at for a free one
 READY_MS: Final = 30_000  # from its start, a process may take this long until its ready line
 STOP_MS: Final = 9_000  # the whole cluster, from the first Ctrl-C

@@ -82,6 +82,7 @@ def _common(settings: Settings, node_id: str) -> dict[str, str]:
         "host": settings.host,
         "bind_host": settings.bind_host,
         "public_origins": ",".join(settings.public_origins),
+        "trusted_proxies": ",".join(settings.trusted_proxies),
         "placement": settings.placement,
         "balance": settings.balance,
         "avatars_per_server": str(settings.avatars_per_server),

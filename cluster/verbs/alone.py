@@ -7,6 +7,7 @@ import typer
 
 from cluster.role import run_role
 from cluster.supervisor.ports import check_free
+from runtime.addresses import placed
 from runtime.service import StartRefused
 from runtime.settings import Settings, read_settings
 
@@ -15,7 +16,7 @@ NEED_MEMBERS = ("login", "gateway", "gameserver")  # the others may be the clust
 
 def run_alone(role: str, flags: Mapping[str, Any]) -> None:
     """Run one role in this process and exit with its code. Raises SettingsError, StartRefused."""
-    settings = read_settings(**flags)
+    settings = placed(read_settings(**flags), role)
     if role in NEED_MEMBERS and not settings.join:
         raise StartRefused(
             f"--join: a {role} needs the command endpoint of a broker or any member, like tcp://127.0.0.1:7001."
@@ -29,6 +30,8 @@ def _check_ports(role: str, settings: Settings) -> None:
         check_free(settings.bind_host, [settings.command_port], "--command-port")
     if role == "gameserver" and settings.state_port:
         check_free(settings.bind_host, [settings.state_port], "--state-port")
+    if role != "gateway" and settings.metrics_port:
+        check_free(settings.metrics_host, [settings.metrics_port], "--metrics-port")
     if role == "gateway" and settings.port:
         check_free(settings.host, [settings.port], "--port")
     if role == "gateway" and settings.ops_port:

@@ -10,6 +10,8 @@ def broker(
     bind_host: o.BindHost = None,
     command_port: o.CommandPort = None,
     advertise_command: o.AdvertiseCommand = None,
+    metrics_host: o.MetricsHost = None,
+    metrics_port: o.MetricsPort = None,
     log_level: o.LogLevel = None,
     log_file: o.LogFile = None,
 ) -> None:

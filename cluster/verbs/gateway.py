@@ -10,6 +10,7 @@ def gateway(
     host: o.Host = None,
     port: o.GatewayPort = None,
     public_origins: o.PublicOrigins = None,
+    trusted_proxies: o.TrustedProxies = None,
     advertise_http: o.AdvertiseHttp = None,
     ops_host: o.OpsHost = None,
     ops_port: o.OpsPort = None,

@@ -19,6 +19,7 @@ from cluster.supervisor.member import MeshMember
 from cluster.supervisor.plan import http_url, join_endpoints, ops_token_file, plan
 from cluster.supervisor.ports import check_free, free_ports
 from cluster.supervisor.supervisor import Supervisor
+from runtime.addresses import placed
 from runtime.service import EXIT_FAILED, EXIT_FORCED, EXIT_OK, EXIT_REFUSED, StartRefused
 from runtime.settings import Settings, read_settings
 
@@ -47,6 +48,7 @@ def up(
     host: o.Host = None,
     port: o.Port = None,
     public_origins: o.PublicOrigins = None,
+    trusted_proxies: o.TrustedProxies = None,
     ops_host: o.OpsHost = None,
     ops_port: o.OpsPort = None,
     ops_token_file: o.OpsTokenFile = None,
@@ -81,7 +83,7 @@ def up(
 
       projectk up --port 0 --data /tmp/world --ready-file /tmp/ready.json
     """
-    settings = read_settings(**locals())
+    settings = placed(read_settings(**locals()), "supervisor")
     code = run_cluster(settings, ConsoleReport())
     raise typer.Exit(code)
 
