@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gameserver.columns import Columns
-from world import frames, grid, motion
+from world import frames, grid, motion, runs
 from world.channels.content import property_key
 from world.channels.publisher import CellPublisher, Summary, summary_of
 from world.limits import (
@@ -43,13 +43,9 @@ def sort_key(subcells: Ints) -> Ints:
     return key
 
 
-def _starts(ordered: Ints) -> Ints:
-    return np.flatnonzero(np.diff(ordered, prepend=-1))
-
-
 def _spans(ordered: Ints) -> list[tuple[int, int]]:
     """[start, end) of each run of equal values."""
-    cuts = [*_starts(ordered).tolist(), len(ordered)]
+    cuts = [*runs.starts(ordered).tolist(), len(ordered)]
     return list(pairwise(cuts)) if len(ordered) else []
 
 
@@ -58,13 +54,14 @@ def motion_frames(
 ) -> list[tuple[int, bytes]]:
     """Sorted keys int64[m] and their MOTION[m] -> [(cell, frame)] with one delta slice per sub-cell, one motion block
     each. ``sequences`` names every cell of ``keys``."""
-    groups = _starts(keys)
+    groups = runs.starts(keys)
     group_keys = keys[groups]
-    group_sizes = np.diff(np.append(groups, len(keys)))
+    group_sizes = runs.sizes(groups, len(keys))
     group_cells = group_keys // PLACES
-    firsts = _starts(group_cells)  # the first group of each frame
+    firsts = runs.starts(group_cells)  # the first group of each frame
     cells = group_cells[firsts]
-    frame_of_group = np.repeat(np.arange(len(firsts)), np.diff(np.append(firsts, len(groups))))
+    slices_in = runs.sizes(firsts, len(groups))
+    frame_of_group = np.repeat(np.arange(len(firsts)), slices_in)
     group_of_record = np.repeat(np.arange(len(groups)), group_sizes)
 
     at_frame = _RECORD_WORDS * groups[firsts] + _SLICE_WORDS * firsts + _HEAD_WORDS * np.arange(len(firsts))
@@ -75,7 +72,6 @@ def motion_frames(
         + _HEAD_WORDS * (frame_of_group[group_of_record] + 1)
     )
     sequence = np.array([sequences[cell] for cell in cells.tolist()], np.int64)
-    slices_in = np.diff(np.append(firsts, len(groups)))
     time = (world_ms & 0xFFFFFFFF, world_ms >> 32)
 
     out = np.empty(_RECORD_WORDS * len(keys) + _SLICE_WORDS * len(groups) + _HEAD_WORDS * len(firsts), "<u4")
@@ -206,6 +202,8 @@ class Publishing:
     # -- the tick -----------------------------------------------------------------------------------------------------
     def flush(self, rows: Ints, world_ms: int, now_ms: float, publish: Publish) -> int:
         """Publish the movers ``rows`` (new entities among them) and all that was collected; frames sent."""
+        if not (len(rows) or self._extras or self._changed or self._events or self._lost):
+            return 0
         c = self.columns
         crossing = rows[c.said_subcell[rows] != c.subcell[rows]]
         self._cross(crossing)
@@ -331,7 +329,7 @@ class Publishing:
     def snapshot(self, cell: int, world_ms: int) -> list[bytes]:
         """Snapshot slices of all that was said to be in the cell, at the cell's sequence."""
         c = self.columns
-        rows = np.flatnonzero(c.said_cell[: c.count] == cell)
+        rows = (c.said_cell[: c.count] == cell).nonzero()[0]
         rows = rows[np.argsort(c.said_subcell[rows], kind="stable")]
         sequence = int(self.publisher.sequences[cell])
         spans = _spans(c.said_subcell[rows])
@@ -352,6 +350,6 @@ class Publishing:
     def summary(self) -> Summary:
         """What was said to be in each cell: the content of digests."""
         c = self.columns
-        rows = np.flatnonzero(c.said_subcell[: c.count] >= 0)
+        rows = (c.said_subcell[: c.count] >= 0).nonzero()[0]
         hashes = frames.entity_hash(c.entity[rows], c.epoch[rows], c.version[rows], c.said_key[rows])
         return summary_of(c.said_cell[rows], hashes)

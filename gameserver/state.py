@@ -356,8 +356,11 @@ class StateSide:
     def _send_views(self, own_ms: float) -> None:
         """Tell gateways where their clients look: on change, and now and then, for one-way messages may be lost."""
         c, n = self._columns, self._columns.count
-        far = np.hypot(c.at_x[:n] - c.view_x[:n], c.at_y[:n] - c.view_y[:n]) >= VIEW_MOVE_M
-        rows = np.flatnonzero((c.gateway[:n] >= 0) & (far | (own_ms - c.view_own[:n] >= VIEW_RESEND_MS)))
+        rows = (c.gateway[:n] >= 0).nonzero()[0]
+        far = np.hypot(c.at_x[rows] - c.view_x[rows], c.at_y[rows] - c.view_y[rows]) >= VIEW_MOVE_M
+        rows = rows[far | (own_ms - c.view_own[rows] >= VIEW_RESEND_MS)]
+        if not len(rows):
+            return
         by_gateway: defaultdict[int, list[int]] = defaultdict(list)
         for row, number in zip(rows.tolist(), c.gateway[rows].tolist(), strict=True):
             by_gateway[number].append(row)

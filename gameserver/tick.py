@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gameserver.columns import Columns
-from world import frames, grid, motion
+from world import frames, grid, motion, runs
 from world.limits import INPUT_SILENCE_STOP_MS
 
 Ints = NDArray[np.int64]
@@ -33,12 +33,12 @@ def take_inputs(
     """Apply MOVE_ROW[n], each avatar's in the order of its inputs; inputs seen already are ignored."""
     rows = c.rows_of(batch["avatar"])
     fate = _fates(c, batch, rows)
-    good = np.flatnonzero(fate == APPLY)
+    good = (fate == APPLY).nonzero()[0]
     c.heard_own[rows[good]] = own_ms
     good = good[batch["input"][good] > c.last_input[rows[good]]]
     good = good[np.lexsort((batch["input"][good], rows[good]))]
-    starts = np.flatnonzero(np.diff(rows[good], prepend=-1))
-    rank = np.arange(len(good)) - np.repeat(starts, np.diff(np.append(starts, len(good))))
+    starts = runs.starts(rows[good])
+    rank = np.arange(len(good)) - np.repeat(starts, runs.sizes(starts, len(good)))
     for turn in range(int(rank.max()) + 1 if len(rank) else 0):
         claims = batch[good[rank == turn]]
         _judge(c, rows[good[rank == turn]], claims, now, walkable)
@@ -54,7 +54,7 @@ def _unapplied(rows: frames.Records, fate: Ints) -> list[Unapplied]:
 
 def _fates(c: Columns, batch: frames.Records, rows: Ints) -> Ints:
     fate = np.full(len(rows), MOVED)
-    here = np.flatnonzero(rows >= 0)
+    here = (rows >= 0).nonzero()[0]
     at, said = rows[here], batch[here]
     same = (said["session"] == c.session[at]) & (said["connection"] == c.connection[at])
     older = (said["session"] < c.session[at]) | (
@@ -86,7 +86,7 @@ def _judge(c: Columns, rows: Ints, said: frames.Records, now: float, walkable: m
 def walk(c: Columns, now: float, own_ms: float, walkable: motion.Walkable) -> None:
     """Bring every walker to ``now``; who meets water or the border stops, and who is silent."""
     n = c.count
-    rows = np.flatnonzero(((c.vx[:n] != 0) | (c.vy[:n] != 0)) & ~c.frozen[:n])
+    rows = (((c.vx[:n] != 0) | (c.vy[:n] != 0)) & ~c.frozen[:n]).nonzero()[0]
     if len(rows):
         before = (c.at_x[rows], c.at_y[rows])
         after = motion.position(c.x0[rows], c.y0[rows], c.vx[rows], c.vy[rows], c.t0[rows], now)
@@ -100,8 +100,9 @@ def walk(c: Columns, now: float, own_ms: float, walkable: motion.Walkable) -> No
 
 def _place_claimed(c: Columns) -> None:
     """Avatars that a claim put somewhere and that stand there."""
-    rows = np.flatnonzero(c.avatar[: c.count] & ~c.frozen[: c.count])
-    c.subcell[rows] = grid.subcells_at(c.at_x[rows], c.at_y[rows])
+    rows = (c.avatar[: c.count] & ~c.frozen[: c.count]).nonzero()[0]
+    if len(rows):
+        c.subcell[rows] = grid.subcells_at(c.at_x[rows], c.at_y[rows])
 
 
 def stand(c: Columns, rows: Ints, now: float) -> None:
@@ -116,7 +117,10 @@ def stand(c: Columns, rows: Ints, now: float) -> None:
 def due(c: Columns, now: float) -> Ints:
     """Rows that need a motion record now: new ones, and those observers would misjudge."""
     n = c.count
-    rows = np.flatnonzero((c.avatar[:n] | (c.said_subcell[:n] < 0)) & ~c.frozen[:n])  # what stands still is told once
+    # what stands still is told once
+    rows: Ints = ((c.avatar[:n] | (c.said_subcell[:n] < 0)) & ~c.frozen[:n]).nonzero()[0]
+    if not len(rows):
+        return rows
     said = motion.Published(
         c.said_x[rows],
         c.said_y[rows],

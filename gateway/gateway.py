@@ -219,8 +219,8 @@ class Gateway:
         """Fetch the fresh snapshots that the mirror wants."""
         while True:
             await asyncio.sleep(SESSION_SWEEP_MS / 1_000)
-            wanted = sorted(self.fanout.refresh)[:MIRROR_REFRESHES_IN_FLIGHT]
-            await asyncio.gather(*[self._refresh(publisher, cell) for publisher, cell in wanted])
+            if wanted := sorted(self.fanout.refresh)[:MIRROR_REFRESHES_IN_FLIGHT]:
+                await asyncio.gather(*[self._refresh(publisher, cell) for publisher, cell in wanted])
 
     async def _refresh(self, publisher: int, cell: int) -> None:
         try:

@@ -39,8 +39,8 @@ def region_at(x: float, y: float) -> tuple[int, int]:
 
 def subcells_at(x: Array, y: Array) -> NDArray[np.int64]:
     """float[n], float[n] -> int64[n]"""
-    sx = np.clip(x // SUBCELL_M, 0, SUBCELLS - 1).astype(np.int64)
-    sy = np.clip(y // SUBCELL_M, 0, SUBCELLS - 1).astype(np.int64)
+    sx = np.minimum(np.maximum(x // SUBCELL_M, 0), SUBCELLS - 1).astype(np.int64)
+    sy = np.minimum(np.maximum(y // SUBCELL_M, 0), SUBCELLS - 1).astype(np.int64)
     both: NDArray[np.int64] = sy * SUBCELLS + sx
     return both
 

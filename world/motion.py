@@ -74,7 +74,8 @@ def judge(claims: Claims, last: Footing, now: float, walkable: Walkable) -> Judg
     budget = fill_budget(last.budget, last.filled_at, now)
     accepted = sane & (speed <= WALK_SPEED_M_PER_S * SPEED_TOLERANCE) & (path <= budget + MOVE_SLACK_M)
     accepted[accepted] = walkable_path(last.x[accepted], last.y[accepted], x[accepted], y[accepted], walkable)
-    time = np.clip(np.where(sane, claims.time, now), now - MOVE_BUDGET_MS, now + CLAIM_AHEAD_MS)
+    time = np.where(sane, claims.time, now)
+    time = np.minimum(np.maximum(time, now - MOVE_BUDGET_MS), now + CLAIM_AHEAD_MS)
     return Judged(accepted, time, np.where(accepted, budget - path, budget))
 
 
@@ -90,7 +91,8 @@ def walkable_path(x0: Floats, y0: Floats, x1: Floats, y1: Floats, walkable: Walk
     if not len(x0):
         return np.empty(0, np.bool_)
     steps = np.ceil(np.hypot(x1 - x0, y1 - y0).max() / WALK_SAMPLE_M)
-    share = np.linspace(0.0, 1.0, int(np.clip(steps, 1, SAMPLES)) + 1)[1:, None]
+    samples = int(min(max(steps, 1), SAMPLES))
+    share = (np.arange(1, samples + 1) / samples)[:, None]
     xs, ys = x0 + (x1 - x0) * share, y0 + (y1 - y0) * share
     good = np.asarray(walkable(xs.ravel(), ys.ravel()), np.bool_).reshape(xs.shape)
     return np.asarray(good.all(axis=0), np.bool_)

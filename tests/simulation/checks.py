@@ -68,23 +68,31 @@ def said_by(game: GameServer) -> Said:
 
 
 # -- convergence ------------------------------------------------------------------------------------------------------
-def disagreements(cluster: SimCluster, players: list[Player]) -> list[str]:
-    """What is not yet as it must become: nodes down, players not in, ghosts unlike reals, units open or nobody's."""
-    problems = [f"{node.name} is down" for node in cluster.nodes.values() if not node.up]
-    problems += [f"{p.name} is not connected" for p in players if p.client.lost.is_set() or not p.client.server]
-    problems += [
-        f"{p.name}'s first client is not sent away" for p in players for c in p.replaced if not c.lost.is_set()
-    ]
-    problems += [f"{p.name} waits for command {t.number} {t.op}" for p in players for t in p.waiting]
+def disagreements(cluster: SimCluster, players: list[Player]) -> Iterator[str]:
+    """What is not yet as it must become: nodes down, players not in, ghosts unlike reals, units open or nobody's. The
+    cheapest questions first: mostly only the first answer is asked for."""
+    problems = list(_absent(cluster, players))
+    yield from problems
     if problems:
-        return problems
+        return
+    yield from _units(cluster)
     said = {name: said_by(game) for name, game in cluster.games.items()}
-    return [
-        *_published_once(said),
-        *(p for name, game in cluster.games.items() for p in _ghosts(name, game, said)),
-        *(p for player in players for p in _player(cluster, player, said)),
-        *_units(cluster),
-    ]
+    yield from _published_once(said)
+    for player in players:
+        yield from _player(cluster, player, said)
+    for name, game in cluster.games.items():
+        yield from _ghosts(name, game, said)
+
+
+def _absent(cluster: SimCluster, players: list[Player]) -> Iterator[str]:
+    yield from (f"{node.name} is down" for node in cluster.nodes.values() if not node.up)
+    for p in players:
+        if p.client.lost.is_set() or not p.client.server:
+            yield f"{p.name} is not connected"
+        yield from (f"{p.name}'s first client is not sent away" for c in p.replaced if not c.lost.is_set())
+        if not p.stands:
+            yield f"{p.name}'s last claims are not applied"
+        yield from (f"{p.name} waits for command {t.number} {t.op}" for t in p.waiting)
 
 
 def _published_once(said: dict[str, Said]) -> Iterator[str]:

@@ -150,6 +150,11 @@ class Player:
         """An older session's outcome stays unknown."""
         return [t for t in self.told if t.result is None and t.session == self.client.session]
 
+    @property
+    def stands(self) -> bool:
+        """A claim to stand here was applied, and my record in the world says so."""
+        return 0 < self._stood <= self._applied
+
     def problem(self, text: str) -> None:
         self.problems.append(f"{self.name}: {text}")
         self.cluster.trace.note(self.name, f"PROBLEM {text}")
@@ -265,7 +270,7 @@ class Player:
         while True:
             await asyncio.sleep(BOT_MOVE_MS / 1_000 * self.rng.uniform(0.9, 1.1))
             client, now = self.client, loop.time()
-            if self.calm and 0 < self._stood <= self._applied:
+            if self.calm and self.stands:
                 continue
             x = client.x + self._velocity[0] * (now - self._moved_s)
             y = client.y + self._velocity[1] * (now - self._moved_s)

@@ -20,7 +20,8 @@ from world.limits import REGION_M
 from world.natural import natural
 from world.terrain import spawn
 
-POLL_S = 0.5
+POLL_S = 0.2
+AGREED_S = 0.5
 ENTER_BOUND_S = 30.0
 
 
@@ -93,15 +94,17 @@ async def _story(plan: Plan, trace: Trace, report: Report) -> None:
 
 
 async def _settle(cluster: SimCluster, players: list[Player], bound_s: float) -> list[str]:
-    """What is still wrong when the bound is over; empty as soon as all agree, twice in a row."""
+    """What is still wrong when the bound is over; empty as soon as all agree, and still do AGREED_S later."""
     loop = asyncio.get_running_loop()
-    end_s, agreed = loop.time() + bound_s, 0
+    end_s = loop.time() + bound_s
     while True:
         await asyncio.sleep(POLL_S)
-        problems = disagreements(cluster, players)
-        agreed = 0 if problems else agreed + 1
-        if agreed == 2 or loop.time() > end_s:
-            return [f"not calm after {bound_s:.0f} s: {problem}" for problem in problems]
+        if next(disagreements(cluster, players), None) is None:
+            await asyncio.sleep(AGREED_S)
+            if next(disagreements(cluster, players), None) is None:
+                return []
+        if loop.time() > end_s:
+            return [f"not calm after {bound_s:.0f} s: {problem}" for problem in disagreements(cluster, players)]
 
 
 def _player(cluster: SimCluster, plan: Plan, index: int) -> Player:

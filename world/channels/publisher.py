@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from world import frames
+from world import frames, runs
 from world.grid import CELLS
 from world.limits import DIGEST_RECENT_MS, REPAIR_RING_FRAMES, REPAIR_RING_MS
 
@@ -52,8 +52,8 @@ def summary_of(cells: frames.Records, hashes: frames.Records) -> Summary:
         return Summary(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64))
     order = np.argsort(cells, kind="stable")
     ordered = cells[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    counts = np.diff(np.append(starts, len(ordered)))
+    starts = runs.starts(ordered)
+    counts = runs.sizes(starts, len(ordered))
     with np.errstate(over="ignore"):
         sums = np.add.reduceat(hashes[order], starts)
     return Summary(ordered[starts].astype(np.int64), counts.astype(np.int64), sums.astype(np.uint64))
@@ -125,7 +125,7 @@ class CellPublisher:
         self.touched(summary.cells, now_ms)
         self.prune(now_ms)
         self.statistics.digests += 1
-        cells = np.flatnonzero(self._recent >= now_ms - DIGEST_RECENT_MS)
+        cells = (self._recent >= now_ms - DIGEST_RECENT_MS).nonzero()[0]
         return self._digest(True, cells, summary, world_ms)
 
     def answer_digest(self, cells: list[int], summary: Summary, world_ms: int) -> bytes:
