@@ -24,9 +24,11 @@ from runtime.notes import Notes
 from runtime.service import Service
 from world.handoff import Effect, Event, Owner, Role, source
 from world.ids import NodeId, node_number
-from world.limits import HANDOFF_OFFER_MS, HANDOFF_SETTLE_MS, HANDOFFS_IN_FLIGHT
-from world.messages import GiveAway, HandedAvatar, HandedOver, HandOff, Message, MoveAnswers
+from world.limits import HANDOFF_AHEAD_MS, HANDOFF_OFFER_MS, HANDOFF_SETTLE_MS, HANDOFFS_IN_FLIGHT
+from world.messages import GiveAway, HandedAvatar, HandedOver, HandOff, HandOffAhead, Message, MoveAnswers
 from world.unit import BadDocument
+
+NOT_TAKEN = ("full", "draining", "busy", StoreGone.code)  # what a destination says that would refuse the offer as well
 
 
 @dataclass(slots=True, eq=False)
@@ -94,9 +96,12 @@ class Handing:
     async def _give(self, owned: Owned, to: NodeId) -> Giving:
         async with self._slots:
             giving = Giving(owned, to, self._clock.world_ms())
-            if not self.may_give(owned):
-                giving.problem = "busy" if self._documents.failing_ms() == 0 else StoreGone.code
+            if self.may_give(owned):
+                giving.problem = await self._announce(giving)
+            if giving.problem or not self.may_give(owned):
+                giving.problem = giving.problem or ("busy" if self._documents.failing_ms() == 0 else StoreGone.code)
                 return giving
+            giving.frozen_ms = self._clock.world_ms()
             run = self._service.spawn(self._run(giving), f"hand off {owned.key}")
             owned.closing = True  # from now on, not from the first turn of that task: nobody else may begin meanwhile
             self._giving[owned.key] = giving
@@ -138,6 +143,18 @@ class Handing:
     async def quiet(self) -> None:
         """Return once nothing is being given away."""
         await self._idle.wait()
+
+    async def _announce(self, giving: Giving) -> str:
+        """Let the destination prepare while the unit still serves; why it will not take it, "" where it may."""
+        at = [self._state.position(presence.avatar) for presence in self._present(giving.owned)]
+        ahead = HandOffAhead(giving.owned.key, (int(at[0].x), int(at[0].y)) if at else None)
+        try:
+            await self._mesh.call(giving.to, ahead, deadline_ms=HANDOFF_AHEAD_MS)
+        except Refused as refused:
+            return refused.code if refused.code in NOT_TAKEN else ""
+        except (Unreachable, DeadlineExceeded):
+            return ""  # the offer finds out
+        return ""
 
     # -- one hand-off ------------------------------------------------------------------------------------------------
     async def _run(self, giving: Giving) -> None:

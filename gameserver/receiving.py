@@ -7,6 +7,7 @@ memory: motion, the attached client, the ring of numbered events.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,8 +25,8 @@ from runtime.mesh.api import Mesh, Refused, Sender
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Document, Unavailable
 from world.handoff import Effect, Event, Role, destination
-from world.limits import HANDOFF_COMMIT_MS, HANDOFFS_IN_FLIGHT
-from world.messages import HandedAvatar, HandedOver, HandOff, MoveAnswers
+from world.limits import HANDOFF_AHEAD_MS, HANDOFF_COMMIT_MS, HANDOFF_OFFER_MS, HANDOFFS_AHEAD, HANDOFFS_IN_FLIGHT
+from world.messages import HandedAvatar, HandedOver, HandOff, HandOffAhead, MoveAnswers, Ok
 from world.unit import BadDocument, Unit
 
 PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
@@ -77,6 +78,7 @@ class Receiving:
         self._offers: dict[str, Offer] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self._ahead: dict[str, float] = {}  # announced and listed, not offered yet -> until when it is waited for
         self.taken = 0
         self.refused = 0
         self._pause = Histogram(
@@ -86,6 +88,29 @@ class Receiving:
             buckets=PAUSES_S,
             registry=service.metrics,
         )
+
+    async def ahead(self, _: Sender, message: HandOffAhead) -> Ok:
+        """List it and listen to what is seen from there, before the unit is frozen. Raises Refused: full, draining,
+        busy, store_unavailable."""
+        self._forget_announced()
+        problem = self._unready() or ("busy" if len(self._ahead) >= HANDOFFS_AHEAD else "")
+        if not problem and not self._has_room(message.unit, message.place is not None):
+            problem = "full"
+        problem = problem or await self._hold(message.unit)
+        if problem:
+            raise Refused(problem)
+        self._ahead[message.unit] = self._clock.monotonic_ms() + HANDOFF_AHEAD_MS + HANDOFF_OFFER_MS
+        if message.place is not None:
+            self._state.expect(*message.place)
+        return Ok()
+
+    def _forget_announced(self) -> None:
+        """Those never offered leave the list again, unless they have become mine or are being taken."""
+        now = self._clock.monotonic_ms()
+        for unit in [unit for unit, until_ms in self._ahead.items() if until_ms < now]:
+            del self._ahead[unit]
+            with suppress(Contended), self._ownership.reserved(unit):
+                self._lists.discard(unit)
 
     async def serve(self, sender: Sender, message: HandOff) -> HandedOver:
         """Raises Refused: full, draining, busy, store_unavailable, overtaken, bad_document."""
@@ -128,21 +153,25 @@ class Receiving:
     # -- may it come -------------------------------------------------------------------------------------------------
     def _unfit(self, offer: Offer) -> str:
         """Why it cannot be taken, "" where it can."""
+        if problem := self._unready():
+            return problem
+        if offer.unit.epoch != offer.message.epoch:
+            return "bad_document"
+        return "" if self._has_room(offer.message.unit, offer.message.avatar is not None) else "full"
+
+    def _unready(self) -> str:
         if self._service.stopping.is_set() or self._service.draining.is_set():
             return "draining"
         if not self._may_speak() or len(self._offers) > HANDOFFS_IN_FLIGHT:
             return "busy"
-        if self._documents.failing_ms() > 0:
-            return "store_unavailable"
-        if offer.unit.epoch != offer.message.epoch:
-            return "bad_document"
-        return "" if self._has_room(offer.message.unit) else "full"
+        return "store_unavailable" if self._documents.failing_ms() > 0 else ""
 
-    def _has_room(self, unit: str) -> bool:
-        """With what is on its way (this one included) counted."""
+    def _has_room(self, unit: str, in_the_world: bool) -> bool:
+        """With what is on its way counted."""
+        others = [o for key, o in self._offers.items() if key != unit]
         if unit.startswith(REGION_PREFIX):
-            return self._interests.has_room(sum(key.startswith(REGION_PREFIX) for key in self._offers) - 1)
-        coming = sum(o.message.avatar is not None for o in self._offers.values())
+            return self._interests.has_room(sum(o.message.unit.startswith(REGION_PREFIX) for o in others))
+        coming = sum(o.message.avatar is not None for o in others) + in_the_world
         return len(self._presences) + coming <= self._cap
 
     # -- one offer ---------------------------------------------------------------------------------------------------
@@ -182,16 +211,21 @@ class Receiving:
             self._state.expect(avatar.at_x, avatar.at_y)
 
     async def _list(self, offer: Offer) -> Event:
+        """At once, where it was announced."""
+        self._ahead.pop(offer.message.unit, None)
+        offer.problem = await self._hold(offer.message.unit)
+        return Event.SILENT if offer.problem else Event.LISTED
+
+    async def _hold(self, unit: str) -> str:
+        """See that my list in the store names it; why it does not, "" once it does."""
         try:
-            await self._lists.hold(offer.message.unit, HANDOFF_COMMIT_MS)
+            await self._lists.hold(unit, HANDOFF_COMMIT_MS)
         except (Unavailable, Ambiguous) as silent:
-            offer.problem = silent.code
-            return Event.SILENT
+            return silent.code
         except SelfDead as dead:  # my list is closed: this process must end
             self._service.fail(dead)
-            offer.problem = "draining"
-            return Event.SILENT
-        return Event.LISTED
+            return "draining"
+        return ""
 
     async def _commit(self, offer: Offer) -> Event:
         """Exactly that token, my name, epoch + 1."""

@@ -52,6 +52,7 @@ from world.messages import (
     EventsSeen,
     GiveAway,
     HandOff,
+    HandOffAhead,
     Interest,
     Invoke,
     MoveBatch,
@@ -160,6 +161,7 @@ class GameServer:
         serve(Interest, self.interests.serve)
         serve(Invoke, self.invoking.serve)
         serve(Deliver, self.transfers.serve)
+        serve(HandOffAhead, self.receiving.ahead)
         serve(HandOff, self.receiving.serve)
         serve(GiveAway, self.handing.serve)
         serve(AskObserve, self.observer.observe)

@@ -15,6 +15,10 @@ Json = dict[str, Any]
 Items = dict[Short, Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]]
 
 
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base of everything in the table of ``world.messages``; subclasses set ``tag``."""
+
+
 class Member(msgspec.Struct, frozen=True):
     """One process in the book."""
 

@@ -10,6 +10,10 @@ from typing import Any
 
 import msgspec
 
+from world.handoff_messages import GiveAway as GiveAway
+from world.handoff_messages import HandedOver as HandedOver
+from world.handoff_messages import HandOff as HandOff
+from world.handoff_messages import HandOffAhead as HandOffAhead
 from world.message_values import U16 as U16
 from world.message_values import U32 as U32
 from world.message_values import U53 as U53
@@ -20,13 +24,10 @@ from world.message_values import Items as Items
 from world.message_values import Json as Json
 from world.message_values import Key as Key
 from world.message_values import Member as Member
+from world.message_values import Message as Message
 from world.message_values import Name as Name
 from world.message_values import Short as Short
 from world.message_values import Text as Text
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True):
-    """Base of everything in the table; subclasses set ``tag``."""
 
 
 # -- general replies -------------------------------------------------------------------------------------------------
@@ -365,36 +366,6 @@ class Deliver(Message, frozen=True, tag=64):
     items: Items
     cause: Key | None = None
     result: Json = {}
-
-
-class HandOff(Message, frozen=True, tag=65):
-    """Owner -> next owner: this unit, as committed under the store's token ``cas`` at ``epoch``, is to be yours by one
-    CAS with exactly that token. ``document``: its whole document, with what is kept in memory only. Answer: HandedOver
-    (also to a repeat); Problem: certainly not taken (full, draining, busy), or unknown (store_unavailable): the owner
-    changes the token by a CAS of its own before it goes on."""
-
-    unit: Name
-    epoch: U32
-    cas: U53
-    document: bytes
-    avatar: HandedAvatar | None = None
-
-
-class HandedOver(Message, frozen=True, tag=66):
-    """It is ``server``'s now, at ``epoch``."""
-
-    unit: Name
-    server: Short
-    generation: U32
-    epoch: U32
-
-
-class GiveAway(Message, frozen=True, tag=67):
-    """An operator's wish, to a unit's owner: hand it to ``to`` ("": the best other server). Answer: HandedOver |
-    Moved | Busy; Problem codes: no_such_target, no_destination, not_taken, store_unavailable."""
-
-    unit: Name
-    to: Short = ""
 
 
 # -- the state plane's helpers (any subscriber -> publisher) ---------------------------------------------------------

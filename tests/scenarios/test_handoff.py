@@ -12,8 +12,8 @@ from runtime.store.memory import Faults
 from tests.support.game import SEED, Game, Player, nearest
 from tests.support.virtual import run_virtual
 from world.ids import NodeId
-from world.limits import AVATAR_LINGER_S
-from world.messages import GiveAway, HandedOver, Moved
+from world.limits import AVATAR_LINGER_S, HANDOFF_AHEAD_MS, HANDOFF_OFFER_MS, HANDOFFS_AHEAD, OWNED_CLEAN_MS
+from world.messages import GiveAway, HandedOver, HandOffAhead, Moved
 from world.terrain import spawn
 
 
@@ -34,6 +34,12 @@ async def hand(game: Game, unit: str, source: str, to: str) -> bool:
 def items(game: Game, player: Player) -> dict[str, int]:
     stored = game.document(player.unit)["data"]["entities"][str(player.avatar)]
     return dict(stored.get("items", {}))
+
+
+def listed(game: Game, node: str) -> set[str]:
+    """All units in that server's ``owned:`` lists, as stored."""
+    lists = [d["units"] for key, d in game.documents("owned").items() if key.startswith(f"owned:{node}:")]
+    return {unit for units in lists for unit in units}
 
 
 def sound(game: Game) -> None:
@@ -206,11 +212,55 @@ def test_a_full_server_refuses_and_the_owner_goes_on() -> None:
         async with Game(2, avatars_per_server=1) as game:
             one, two = await game.player(1, at="gs1"), await game.player(2, at="gs2")
             assert not await hand(game, one.unit, "gs1", "gs2")
+            assert server(game, "gs2").receiving.refused == 0, "nothing was offered"
+            game.forget_announcements("gs2")
+            assert not await hand(game, one.unit, "gs1", "gs2")
             assert game.owner(one.unit) == "gs1"
             assert (await one.call("say", text="still here")).ok
             assert server(game, "gs1").handing.reclaimed == 1
             assert server(game, "gs2").presences.get(two.avatar) is not None
             sound(game)
+
+    run_virtual(play())
+
+
+def test_the_next_owner_lists_a_unit_before_it_is_frozen() -> None:
+    """What is announced costs no write while the unit is busy."""
+
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            listed_when_frozen: list[bool] = []
+            freeze = server(game, "gs1").handing._freeze
+
+            def frozen(owned: Owned) -> None:
+                listed_when_frozen.append(player.unit in listed(game, "gs2"))
+                freeze(owned)
+
+            server(game, "gs1").handing._freeze = frozen  # type: ignore[method-assign]
+            assert await hand(game, player.unit, "gs1", "gs2")
+            assert listed_when_frozen == [True]
+            sound(game)
+
+    run_virtual(play())
+
+
+def test_what_was_announced_and_never_offered_leaves_the_list_again() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            one, two = await game.player(1, at="gs1"), await game.player(2, at="gs1")
+            mesh = game.servers["gs1"].game.handing._mesh
+            await mesh.call(NodeId("gs2"), HandOffAhead(one.unit))
+            assert one.unit in listed(game, "gs2")
+            await asyncio.sleep((HANDOFF_AHEAD_MS + HANDOFF_OFFER_MS) / 1_000 + 0.1)
+            assert await hand(game, two.unit, "gs1", "gs2")
+            await asyncio.sleep(OWNED_CLEAN_MS / 1_000 + 0.5)
+            assert one.unit not in listed(game, "gs2")
+            assert two.unit in listed(game, "gs2")
+            for n in range(HANDOFFS_AHEAD):
+                await mesh.call(NodeId("gs2"), HandOffAhead(f"avatar:{n}"))
+            with pytest.raises(Refused, match="busy"):
+                await mesh.call(NodeId("gs2"), HandOffAhead(one.unit))
 
     run_virtual(play())
 

@@ -192,4 +192,14 @@ def test_no_room() -> None:
         game.servers["gs2"].game.receiving._cap = 0
         assert not await hand_off(game, player)
 
-    tell("no_room", "The destination has no room", story, end="gs1")
+    tell("no_room", "The destination has no room: it says so before anything is frozen", story, end="gs1")
+
+
+def test_no_room_is_found_out_by_the_offer() -> None:
+    async def story(game: Game, player: Player, transcript: Transcript) -> None:
+        game.servers["gs2"].game.receiving._cap = 0
+        game.forget_announcements("gs2")
+        assert not await hand_off(game, player)
+
+    title = "A destination of an older release knows no announcement; its room is gone when the offer comes"
+    tell("no_room_unannounced", title, story, end="gs1")

@@ -16,7 +16,7 @@ import orjson
 
 from gameserver.app import begin
 from gameserver.server import GameServer
-from runtime.mesh.api import Mesh, MeshError, Sender
+from runtime.mesh.api import Mesh, MeshError, Refused, Sender
 from runtime.mesh.fake import FakeNetwork
 from runtime.service import Service
 from runtime.store.api import Store, Unavailable
@@ -34,6 +34,7 @@ from world.messages import (
     Detach,
     Events,
     EventsSeen,
+    HandOffAhead,
     Json,
     Message,
     MoveAnswers,
@@ -146,6 +147,14 @@ class Game:
         mesh.serve(SessionEnded, self._ended)
         mesh.update_me(status="ready")
         return mesh
+
+    def forget_announcements(self, node: str) -> None:
+        """That server is of a release that knows no HandOffAhead."""
+
+        def unknown(_: Sender, message: HandOffAhead) -> None:
+            raise Refused("unknown_message")
+
+        self.servers[node].game.handing._mesh.serve(HandOffAhead, unknown)
 
     async def start(self, node: str, store: Store | None = None) -> GameServer:
         """A game server's process begins; ``store``: its own way to the one store."""

@@ -24,6 +24,7 @@ from world.messages import (
     Detach,
     HandedOver,
     HandOff,
+    HandOffAhead,
     Message,
     MoveAnswers,
     Moved,
@@ -56,7 +57,7 @@ def say(message: Message) -> str:
             return f"ClientCommand {message.op}"
         case CommandResult():
             return f"CommandResult {'ok' if message.ok else message.code}"
-        case Attach() | Detach() | Busy():
+        case Attach() | Detach() | Busy() | HandOffAhead():
             return type(message).__name__
         case _:
             return ""
