@@ -29,7 +29,7 @@ async def settled(cluster: SimCluster, players: list[Player]) -> list[str]:
     async with asyncio.timeout(SETTLE_S):
         while True:
             await asyncio.sleep(0.5)
-            if not (wrong := disagreements(cluster, players)):
+            if not (wrong := list(disagreements(cluster, players))):
                 return wrong
 
 
