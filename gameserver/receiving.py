@@ -25,7 +25,7 @@ from runtime.mesh.api import Mesh, Refused, Sender
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Document, Unavailable
 from world.handoff import Effect, Event, Role, destination
-from world.limits import HANDOFF_AHEAD_MS, HANDOFF_COMMIT_MS, HANDOFF_OFFER_MS, HANDOFFS_AHEAD, HANDOFFS_IN_FLIGHT
+from world.limits import HANDOFF_AHEAD_MS, HANDOFF_COMMIT_MS, HANDOFF_OFFER_MS, HANDOFFS_AHEAD, HANDOFFS_COMING
 from world.messages import HandedAvatar, HandedOver, HandOff, HandOffAhead, MoveAnswers, Ok
 from world.unit import BadDocument, Unit
 
@@ -162,7 +162,7 @@ class Receiving:
     def _unready(self) -> str:
         if self._service.stopping.is_set() or self._service.draining.is_set():
             return "draining"
-        if not self._may_speak() or len(self._offers) > HANDOFFS_IN_FLIGHT:
+        if not self._may_speak() or len(self._offers) > HANDOFFS_COMING:
             return "busy"
         return "store_unavailable" if self._documents.failing_ms() > 0 else ""
 

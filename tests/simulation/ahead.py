@@ -1,33 +1,26 @@
 """Simulating while other tests wait: the seeds of the suite run from its start on, with what the processors have left.
 
 Tests of real clusters spend much of their time waiting for processes and clocks. The workers here run only when
-nothing else would (SCHED_IDLE, or the lowest priority where the system has no such thing), so that they delay nobody.
-That alone counts only within a session: Linux shares time between sessions first (autogroups, sched(7)), and each
-process of a cluster has one of its own, so each worker gets a session too, of the lowest weight. The simulation's own
-test then finds most seeds done. What a seed does and finds is the same whenever it runs.
+nothing else would (SCHED_IDLE where the system has it, and a session of the lowest weight), so that they delay nobody.
+The simulation's own test then finds most seeds done. What a seed does and finds is the same whenever it runs.
 """
 
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from pathlib import Path
 
 from tests.simulation.pool import spawned, steady_hashes, work
 from tests.simulation.run import Report
+from tests.support.priority import yield_to_other_sessions
 
 LOWEST_NICENESS = 19
-AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def step_back() -> None:
     """In a worker, before its first seed."""
-    os.setsid()
-    if AUTOGROUP.exists():
-        AUTOGROUP.write_text(str(LOWEST_NICENESS))
+    yield_to_other_sessions(LOWEST_NICENESS)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(LOWEST_NICENESS)
 
 
 class Ahead:
