@@ -11,7 +11,7 @@ const HOLD_MS = 160; // a pointer held longer leads the way
  *   steer: (x: number, y: number) => void,
  *   press: (x: number, y: number) => void, lead: (x: number, y: number) => void, release: () => void,
  *   hover: (x: number, y: number) => void, leave: () => void,
- *   zoom: (factor: number) => void, gatherNearest: () => void, chat: () => void, help: () => void,
+ *   zoom: (factor: number) => void, gatherNearest: () => void, trade: () => void, escape: () => void, chat: () => void, help: () => void,
  * }} Wishes
  */
 
@@ -64,6 +64,8 @@ export class Input {
     const onButton = event.target instanceof HTMLButtonElement;
     if (event.code === "Enter" && !onButton) this.wishes.chat();
     else if ((event.code === "KeyE" || event.code === "Space") && !onButton) this.wishes.gatherNearest();
+    else if (event.code === "KeyT") this.wishes.trade();
+    else if (event.key === "Escape") this.wishes.escape();
     else if (event.code === "KeyH") this.wishes.help();
     else if (event.key === "+") this.wishes.zoom(1.2);
     else if (event.key === "-") this.wishes.zoom(1 / 1.2);

@@ -7,11 +7,15 @@
 import { WorldClock } from "./clock.js";
 import { Connection } from "./connection.js";
 import { Ground } from "./ground.js";
+import { expose } from "./hook.js";
 import { Input } from "./input.js";
 import { OwnMotion } from "./motion.js";
+import { PersonCard } from "./person.js";
 import { AVATAR_KIND } from "./protocol.js";
 import { Scene } from "./render.js";
 import { takeSlot } from "./slots.js";
+import { Trading } from "./trade.js";
+import { TradeWindow } from "./trade_window.js";
 import { Trouble } from "./trouble.js";
 import { Ui } from "./ui.js";
 import { Walker } from "./walker.js";
@@ -21,9 +25,11 @@ const STEP_MS = 40; // of walking
 const LONGEST_WALK_MS = 500; // in one frame, however long it took
 const NEAR_M = 14; // E gathers the nearest within this
 const UNANSWERED_MS = 1_500; // claims without an echo for so long: the owner is in trouble, perhaps gone
+const TRADE_M = 8; // one walks up to here before asking: the server wants at most 10
+const PERSON_M = 3.1; // from a figure's feet to above its name
 const RELEASE_M = 0.6; // a led walk ends about here when the pointer is let go
 
-class Game {
+export class Game {
   /** @param {any} info of /v1/world @param {Ground} ground @param {Scene} scene @param {Connection} connection @param {Ui} ui */
   constructor(info, ground, scene, connection, ui) {
     this.info = info;
@@ -50,6 +56,18 @@ class Game {
     this.lostServer = "";
     /** Whether the player has been told of that. */
     this.noticed = false;
+    this.trading = new Trading({
+      order: (op, args) => connection.order(op, args),
+      held: () => this.inventory,
+      label: (name) => this.tradeWindow.item(name).label,
+      tell: (words, tone, lasting) => {
+        ui.toast(words, tone);
+        if (lasting) ui.line("", words);
+      },
+      now: () => performance.now(),
+    });
+    this.tradeWindow = new TradeWindow(this.trading, () => ui.items, () => this.inventory);
+    this.person = new PersonCard((id, name) => this.tradeWith(id, name));
     this.#wireWorld();
     this.#wireConnection();
   }
@@ -101,7 +119,10 @@ class Game {
   #ready(ready) {
     this.clock.reset();
     if (ready.session === this.session) this.world.renew(performance.now());
-    else this.world.clear();
+    else {
+      this.world.clear();
+      this.trading.clear();
+    }
     this.session = ready.session;
     if (this.avatar && this.avatar !== ready.avatar) location.reload(); // another guest: begin anew
     this.avatar = ready.avatar;
@@ -111,6 +132,7 @@ class Game {
   #attached(attached) {
     this.own.attached(attached.x, attached.y, attached.last_input, this.clock.now(performance.now()));
     if (attached.resync?.inventory) this.#carry(attached.resync.inventory);
+    if (attached.resync) this.trading.resynced(performance.now());
     if (!this.entered) this.ui.line("", `Welcome, ${this.connection.name}. Those near you hear what you say.`);
     this.entered = true;
     if (this.lostServer && this.noticed) this.ui.toast(`${this.lostServer} was lost. You are on ${attached.server} now.`);
@@ -121,6 +143,7 @@ class Game {
   /** @param {any} event numbered, addressed to this avatar */
   #event(event) {
     if (event.kind === "inventory") this.#carry(event.items);
+    else if (event.kind === "trade") this.trading.event(event, performance.now());
     else if (event.text) this.ui.line(String(event.name ?? ""), String(event.text));
   }
 
@@ -161,6 +184,9 @@ class Game {
     const target = this.scene.pick(x, y, this.world, this.avatar);
     const now = performance.now();
     if (this.#gatherable(target)) return this.approach(target);
+    const person = this.world.get(target)?.kind === AVATAR_KIND;
+    this.person.choose(person ? target : 0);
+    if (person) return this.walker.stop();
     const [wx, wy] = this.scene.unproject(x, y);
     this.scene.effects.point(wx, wy);
     this.walker.walkTo(wx, wy, now);
@@ -177,15 +203,51 @@ class Game {
     this.walker.walkToTarget(target, entity.x, entity.y, reach, performance.now());
   }
 
-  gatherNearest() {
+  /** The nearest within some metres; 0 = none. @param {(entity: import("./world.js").Entity) => boolean} fits */
+  #nearest(fits) {
     let [best, nearest] = [0, NEAR_M];
     for (const entity of this.world.entities.values()) {
-      if (!entity.placed || !this.#gatherable(entity.id) || entity.groups.get(0)?.fields[0] === 0) continue;
+      if (!entity.placed || !fits(entity)) continue;
       const far = Math.hypot(entity.x - this.own.x, entity.y - this.own.y);
       if (far < nearest) [best, nearest] = [entity.id, far];
     }
+    return best;
+  }
+
+  gatherNearest() {
+    const best = this.#nearest((entity) => this.#gatherable(entity.id) && entity.groups.get(0)?.fields[0] !== 0);
     if (best) this.approach(best);
     else this.ui.toast("Nothing to gather close by.");
+  }
+
+  /** By the key: with whom we have chosen, with who asks, else with who is nearest. */
+  tradeNearest() {
+    const [asking] = this.trading.invitations.keys();
+    if (this.person.id) return this.tradeWith(this.person.id, this.person.name);
+    if (asking !== undefined) return void this.trading.accept(asking);
+    const nearest = this.#nearest((entity) => entity.kind === AVATAR_KIND && entity.id !== this.avatar);
+    if (nearest) this.tradeWith(nearest, this.card(nearest)?.title ?? "");
+    else this.ui.toast("Nobody to trade with close by.");
+  }
+
+  /** Walk there if need be, and ask. @param {number} id @param {string} name */
+  tradeWith(id, name) {
+    const entity = this.world.get(id);
+    this.person.choose(0);
+    if (!entity) return;
+    if (Math.hypot(entity.x - this.own.x, entity.y - this.own.y) <= TRADE_M) void this.trading.invite(id, name);
+    else this.walker.walkToTarget(id, entity.x, entity.y, TRADE_M, performance.now());
+  }
+
+  /** Act on what we have walked to. @param {number} target */
+  #reached(target) {
+    if (this.world.get(target)?.kind === AVATAR_KIND) void this.trading.invite(target, this.card(target)?.title ?? "");
+    else void this.gather(target);
+  }
+
+  escape() {
+    if (document.querySelector("dialog[open]")) return; // it closes by itself
+    if (!this.tradeWindow.escape()) this.person.choose(0);
   }
 
   /** @param {number} target @param {boolean} [again] once more if we turn out to stand elsewhere than we thought */
@@ -237,7 +299,18 @@ class Game {
     const { avatar, own, world } = this;
     const server = this.serverOf(avatar);
     this.scene.draw({ world, own, avatar, name: this.connection.name, server, worldMs, now, dtMs });
+    this.#company(now);
     this.#status(now, worldMs);
+  }
+
+  /** Whom we have chosen, and whom we trade with. @param {number} now */
+  #company(now) {
+    const chosen = this.world.get(this.person.id);
+    const [x, y] = this.scene.shownAt(this.person.id) ?? [0, 0];
+    if (this.person.id) this.person.draw(chosen ? this.card(this.person.id) : null, ...this.scene.project(x, y), PERSON_M * this.scene.zoom);
+    this.trading.tick(now);
+    this.tradeWindow.draw(now, this.connection.state === "attached");
+    this.scene.covered = this.tradeWindow.covers;
   }
 
   /** In small steps, so that a slow frame does not walk past its goal. @param {number} dtMs @param {number} now @param {number} worldMs */
@@ -250,15 +323,16 @@ class Game {
     const move = this.own.claim(worldMs);
     if (move) this.connection.move(move);
     const target = this.walker.arrived();
-    if (target) void this.gather(target); // after the claim that says we stand
+    if (target) this.#reached(target); // after the claim that says we stand
   }
 
   #point() {
     const { x, y, inside } = this.hovered;
-    const id = inside ? this.scene.pick(x, y, this.world, this.avatar) : 0;
+    const picked = inside ? this.scene.pick(x, y, this.world, this.avatar) : 0;
+    const id = picked === this.person.id ? 0 : picked; // that one has its card already
     this.scene.pointed = id;
     const field = this.scene.app.canvas.parentElement;
-    field?.classList.toggle("can-act", this.#gatherable(id));
+    field?.classList.toggle("can-act", this.#gatherable(id) || this.world.get(id)?.kind === AVATAR_KIND);
     this.ui.point(id ? this.card(id) : null, x, y);
   }
 
@@ -279,7 +353,7 @@ class Game {
       });
     }
     const empty = entity.groups.get(0)?.fields[0] === 0;
-    const hint = this.#gatherable(id) ? (empty ? "Empty: it grows back" : `Click to ${kind.verb}`) : "";
+    const hint = this.#gatherable(id) ? (empty ? "Empty: it grows back" : `Click to ${kind.verb}`) : entity.kind === AVATAR_KIND ? "Click to trade" : "";
     return { title, server: entity.publisher ? `gs${entity.publisher}` : "?", facts, hint };
   }
 
@@ -299,42 +373,6 @@ class Game {
     this.ui.connection({ state, reason, entered: this.shownOnce, retryInMs, ending, shown: told.overlay });
     this.ui.badge({ name, server, gateway, latencyMs: this.clock.latencyMs, lost: told.lost });
   }
-}
-
-/** @param {Game} game the read-only window for browser tests */
-function expose(game) {
-  const { connection, world, own, ui, scene } = game;
-  const hook = {
-    get state() { return connection.state; },
-    get shown() { return game.shownOnce; },
-    get avatar() { return connection.avatar; },
-    get name() { return connection.name; },
-    get session() { return connection.session; },
-    get connection() { return connection.connection; },
-    get server() { return connection.server; },
-    get gateway() { return connection.gateway; },
-    get latency() { return game.clock.latencyMs; },
-    get worldMs() { return game.clock.now(performance.now()); },
-    get position() { return { x: own.x, y: own.y, vx: own.vx, vy: own.vy, corrections: own.corrections, input: own.input, acknowledged: own.acknowledged }; },
-    get inventory() { return { ...game.inventory }; },
-    get chat() { return [...ui.lines]; },
-    get frames() { return game.frames; },
-    get entities() {
-      return [...world.entities.values()].filter((e) => e.placed).map((e) => {
-        const [x, y] = scene.shownAt(e.id) ?? [e.x, e.y];
-        const names = scene.kinds.get(e.kind)?.groups?.["0"] ?? [];
-        const fields = Object.fromEntries(names.map((/** @type {string} */ n, /** @type {number} */ i) => [n, e.groups.get(0)?.fields[i]]));
-        return { id: e.id, kind: scene.kinds.get(e.kind)?.name ?? String(e.kind), x, y, publisher: e.publisher, epoch: e.epoch, version: e.version, fields, saying: scene.figures.get(e.id)?.saying ?? "" };
-      });
-    },
-    /** The name plates as they are shown: middle, bottom, size in CSS pixels, opacity. */
-    get plates() { return [...scene.figures.values()].map((f) => ({ ...f.plateBox(), y: f.plate.y, alpha: f.nameText.alpha })); },
-    /** Where something stands on screen, CSS pixels. @param {number} x @param {number} y */
-    project: (x, y) => scene.project(x, y),
-    /** The entity under a place on screen; 0 = none. @param {number} x @param {number} y CSS pixels */
-    pick: (x, y) => scene.pick(x, y, world, connection.avatar),
-  };
-  Object.defineProperty(window, "projectk", { value: Object.freeze(hook) });
 }
 
 /** The world's description, asked again until a gateway answers. @param {Ui} ui */
@@ -405,6 +443,8 @@ function listen(game, field) {
     leave: () => (game.hovered = { ...game.hovered, inside: false }),
     zoom: (factor) => scene.zoomBy(factor),
     gatherNearest: () => game.gatherNearest(),
+    trade: () => game.tradeNearest(),
+    escape: () => game.escape(),
     chat: () => ui.focusChat(),
     help: () => ui.help(),
   });

@@ -18,6 +18,8 @@ import { AVATAR_KIND } from "./protocol.js";
 const ZOOM = { least: 9, most: 46, first: 27 }; // pixels per metre
 const FOLLOW_MS = 110; // time constant of the camera
 const JUMP_M = 40; // further, the camera does not travel
+const AIM_M = 0.8; // the camera looks at a figure's middle, so far above its feet
+const CLEAR_PX = 34; // feet stay so far above what covers the screen's lower part
 const HIDE_NEAR_M = 5; // things before one's own figure turn to glass
 const BATCH_TEXTURES = 4; // sampled per pixel in one draw call: 16 cost a software GPU more than more draw calls do
 const SLOW_MS = 55; // frames longer than this, on average, are drawn with fewer pixels
@@ -59,6 +61,8 @@ export class Scene {
     this.wantedZoom = ZOOM.first;
     this.camera = { x: 0, y: 0, set: false };
     this.pointed = 0;
+    /** CSS pixels of the screen's lower part under a sheet, which one's own figure stays clear of. */
+    this.covered = 0;
     this.pace = { frames: 0, since: 0 };
   }
 
@@ -104,7 +108,8 @@ export class Scene {
 
   /** @param {number} x @param {number} y @param {number} dtMs */
   #follow(x, y, dtMs) {
-    const aim = y - 0.8; // the figure's middle, not its feet
+    const lift = Math.max(this.covered + CLEAR_PX - (this.app.screen.height / 2 - AIM_M * this.zoom), 0);
+    const aim = y - AIM_M + (this.covered ? lift / this.zoom : 0);
     if (!this.camera.set || Math.hypot(x - this.camera.x, aim - this.camera.y) > JUMP_M) {
       this.camera = { x, y: aim, set: true };
     }

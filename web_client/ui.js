@@ -124,6 +124,7 @@ export class Ui {
         const count = held[name] ?? 0;
         const slot = make("li", count ? "slot" : "slot empty");
         slot.title = label;
+        slot.dataset.item = name;
         slot.setAttribute("aria-label", `${label}: ${count}`);
         const picture = icon(name, color, 72);
         picture.setAttribute("aria-hidden", "true");

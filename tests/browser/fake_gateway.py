@@ -7,6 +7,7 @@ drive it step by step: ``tick`` publishes one slice per sub-cell, as a game serv
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class FakeGateway:
         self.mute = False
         self.refuse_moves = False
         self.observed: list[dict[str, Any]] = []
+        self.rules: dict[str, Callable[[dict[str, Any]], None]] = {}  # op → how a command of it is answered
 
     @property
     def world_ms(self) -> int:
@@ -146,17 +148,29 @@ class FakeGateway:
         if said["op"] == "gather":
             self._gather(said)
         elif said["op"] == "say":
-            self._say({"t": "result", "n": said["n"], "ok": True, "value": {}})
+            self.result(said, {})
             self.area_event(AVATAR, {"kind": "say", "name": "Amber Finch", "text": said["args"]["text"]})
+        else:
+            self.rules[said["op"]](said)
+
+    def result(self, said: dict[str, Any], value: dict[str, Any]) -> None:
+        self._say({"t": "result", "n": said["n"], "ok": True, "value": value})
+
+    def refuse(self, said: dict[str, Any], code: str) -> None:
+        self._say({"t": "result", "n": said["n"], "ok": False, "code": code, "detail": ""})
+
+    def event(self, body: dict[str, Any]) -> None:
+        """A numbered event, for the avatar alone."""
+        self.events += 1
+        self._say({"t": "event", "s": 5, "n": self.events, "e": body})
 
     def _gather(self, said: dict[str, Any]) -> None:
         target = said["args"]["target"]
         item = {2: "wood", 3: "stone", 4: "berries"}[target >> 48]
         self.stock[target] -= 1
         self.inventory[item] = self.inventory.get(item, 0) + 1
-        self.events += 1
-        self._say({"t": "event", "s": 5, "n": self.events, "e": {"kind": "inventory", "items": self.inventory}})
-        self._say({"t": "result", "n": said["n"], "ok": True, "value": {"items": {item: 1}}})
+        self.event({"kind": "inventory", "items": self.inventory})
+        self.result(said, {"items": {item: 1}})
         self.area_event(AVATAR, {"kind": "gather", "target": target, "item": item})
 
     def _enter(self, *, resync: bool) -> None:
