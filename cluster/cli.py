@@ -6,6 +6,7 @@ from typing import NoReturn
 import typer
 
 from cluster.bots.verb import bots
+from cluster.couchbase.rest import SetupFailed
 from cluster.operators.api import Said
 from cluster.operators.found import CannotAsk
 from cluster.verbs.broker import broker
@@ -16,6 +17,7 @@ from cluster.verbs.gameserver import gameserver
 from cluster.verbs.gateway import gateway
 from cluster.verbs.handoff import handoff
 from cluster.verbs.healthcheck import healthcheck
+from cluster.verbs.init_couchbase import init_couchbase
 from cluster.verbs.login import login
 from cluster.verbs.migrate_store import migrate_store
 from cluster.verbs.reset import reset
@@ -37,7 +39,7 @@ Start with  projectk up  and open the Play URL in two windows. Every setting is 
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (up, bots, migrate_store, reset, version):
+for verb in (up, bots, init_couchbase, migrate_store, reset, version):
     app.command()(verb)
 for asking in (status, events, drain, handoff, deploy):
     app.command(rich_help_panel="A running cluster")(asking)
@@ -53,7 +55,7 @@ def main() -> None:
         sys.exit(1)
     except (SettingsError, StartRefused) as error:
         _refuse(str(error))
-    except (CannotAsk, Said) as error:
+    except (CannotAsk, Said, SetupFailed) as error:
         _refuse(str(error), EXIT_FAILED)
     except Exception as error:
         said = getattr(error, "format_message", None)  # every mistake in the flags; typer names no base class for them

@@ -162,6 +162,38 @@ Store = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+COUCHBASE = "Couchbase"
+CouchbaseMemory = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("MiB of each node for the bucket; of a new cluster.", "COUCHBASE_MEMORY_MB", "1024"),
+        rich_help_panel=COUCHBASE,
+    ),
+]
+CouchbaseIndexMemory = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("MiB of each node for indexes; of a new cluster.", "COUCHBASE_INDEX_MEMORY_MB", "256"),
+        rich_help_panel=COUCHBASE,
+    ),
+]
+CouchbaseReplicas = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("Copies of each document besides the first.", "COUCHBASE_REPLICAS", "2"), rich_help_panel=COUCHBASE
+    ),
+]
+CouchbaseFailover = Annotated[
+    int | None,
+    typer.Option(
+        help=_env(
+            "Seconds until a node that is down is failed over; the Community Edition takes 30 or more.",
+            "COUCHBASE_FAILOVER_S",
+            "30",
+        ),
+        rich_help_panel=COUCHBASE,
+    ),
+]
 LogLevel = Annotated[
     str | None,
     typer.Option(help=_env("debug, info, warning or error.", "LOG_LEVEL", "info"), rich_help_panel=FILES),

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime.store.api import StoreOpenError
-from runtime.store.opening import CREDENTIALS, SqliteUrl, StoreUrl, parse_store_url
+from runtime.store.opening import ADMIN_CREDENTIALS, CREDENTIALS, SqliteUrl, StoreUrl, parse_store_url
 from world.limits import AVATARS_PER_SERVER
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     placement: Literal["gather", "spread"] = Field(default="gather", description="spread: round robin, for tests")
     balance: Literal["on", "off"] = Field(default="on", description="off: only drains and operators move units")
     avatars_per_server: int = Field(default=AVATARS_PER_SERVER, ge=1, le=100_000)
+
+    # -- setting up a Couchbase cluster
+    couchbase_memory_mb: int = Field(default=1_024, ge=256, le=1 << 20, description="of each node, for the bucket")
+    couchbase_index_memory_mb: int = Field(default=256, ge=256, le=1 << 20, description="of each node, for indexes")
+    couchbase_replicas: int = Field(default=2, ge=0, le=3, description="copies of each document besides the first")
+    couchbase_failover_s: int = Field(default=30, ge=1, le=3_600, description="down for so long: failed over")
 
     # -- the supervisor
     gameservers: Processes = 3
@@ -159,7 +165,7 @@ def read_settings(**flags: Any) -> Settings:
 
 
 def _refuse_unknown(variables: Iterable[str]) -> None:
-    known = [*(PREFIX + name.upper() for name in Settings.model_fields), *CREDENTIALS]
+    known = [*(PREFIX + name.upper() for name in Settings.model_fields), *CREDENTIALS, *ADMIN_CREDENTIALS]
     for name in sorted(variables):
         if name.startswith(PREFIX) and name not in known and not name.startswith(NO_SETTINGS):
             close = get_close_matches(name, known, 1)

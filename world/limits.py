@@ -277,6 +277,11 @@ PLACEMENT_MEMORY_MS: Final = 5_000  # how long a login counts its own recent pla
 PLACEMENTS_REMEMBERED: Final = 1_000  # own placements a placer counts; the oldest forgotten first
 
 # -- the cluster -------------------------------------------------------------------------------------------------------
+COUCHBASE_ANSWER_S: Final = 60  # one request to Couchbase's management; adding a node is answered when it has joined
+COUCHBASE_LOOK_S: Final = 1.0
+COUCHBASE_NODE_WAIT_S: Final = 180.0  # a node's first start, or its part of a new bucket
+COUCHBASE_STALL_S: Final = 600.0  # a rebalance that makes no percent in this time
+COUCHBASE_REBALANCE_S: Final = 14_400.0  # and all of it
 NODE_NUMBERS: Final = 9_999  # of one role: gs1 … gs9999
 HEALTH_ANSWER_S: Final = 3  # a process's metrics are waited for this long by its health check
 HEALTH_LOOP_S: Final = 5.0  # a loop that has not run for longer is not well

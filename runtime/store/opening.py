@@ -28,6 +28,8 @@ from world.limits import STORE_CREDENTIAL_BYTES
 
 USER, PASSWORD = "PROJECTK_STORE_USER", "PROJECTK_STORE_PASSWORD"
 CREDENTIALS = (USER, f"{USER}_FILE", PASSWORD, f"{PASSWORD}_FILE")  # environment variables, no settings
+ADMIN_USER, ADMIN_PASSWORD = "PROJECTK_COUCHBASE_ADMIN_USER", "PROJECTK_COUCHBASE_ADMIN_PASSWORD"
+ADMIN_CREDENTIALS = (ADMIN_USER, f"{ADMIN_USER}_FILE", ADMIN_PASSWORD, f"{ADMIN_PASSWORD}_FILE")  # for setting it up
 
 LEVELS = {
     "none": Durability.NONE,
@@ -104,6 +106,12 @@ def read_credentials(environment: Mapping[str, str] | None = None) -> Credential
     """From ``os.environ`` where none is given. Raises StoreOpenError."""
     source = os.environ if environment is None else environment
     return Credentials(_credential(source, USER), _credential(source, PASSWORD))
+
+
+def read_admin_credentials(environment: Mapping[str, str] | None = None) -> Credentials:
+    """Couchbase's administrator, whom only the set-up needs. Raises StoreOpenError."""
+    source = os.environ if environment is None else environment
+    return Credentials(_credential(source, ADMIN_USER), _credential(source, ADMIN_PASSWORD))
 
 
 async def open_store(url: StoreUrl | str, credentials: Credentials | None = None) -> Store:

@@ -1,0 +1,1 @@
+"""Setting up the Couchbase cluster that a world is kept in."""
