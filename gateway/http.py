@@ -98,8 +98,9 @@ class Routes:
     async def guest(self, request: Request) -> Response:
         await read_body(request, GuestBody)
         address = self._proxies.client(request)
-        if not self._guests.take(address):
-            self._gateway.service.log.debug("too many guests", address=address)
+        allowed = self._guests.take(address)
+        self._gateway.service.log.debug("guest", address=address, allowed=allowed)
+        if not allowed:
             self._gateway.counters.http_refused.labels("guest_rate").inc()
             raise Problem("rate_limited", "too many guests from this address", retry_after_s=5)
         return _granted(await self._login(LoginGuest(address)))
