@@ -1,7 +1,8 @@
 """Balance among living servers: a look every BALANCE_MS at the book and at what is here, and a few hand-offs.
 
 What moves is decided by ``world.balance``. Nothing moves in the first seconds of a life, while draining, while the
-store fails. With placement *spread* avatars are not pulled together: only load moves them.
+store fails, while a deployment rolls the servers. With placement *spread* avatars are not pulled together: only load
+moves them.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from gameserver.state import StateSide
 from gameserver.units import Owned, UnitTable
 from runtime.mesh.api import Mesh
 from runtime.service import Service
-from world.balance import Avatar, Land, Move, plan, server_of
+from world.balance import DEPLOYING, Avatar, Land, Move, plan, server_of
 from world.grid import region_at, regions_in_sight, subcell_at
 from world.ids import NodeId
 from world.limits import BALANCE_AFTER_MS, BALANCE_MS, BALANCE_REFUSED_MS, HANDOFF_AGAIN_MS, SIGHT_M
@@ -42,8 +43,11 @@ class Balancing:
         await sleep_ms(BALANCE_AFTER_MS)
         while True:
             await sleep_ms(BALANCE_MS * self._rng.uniform(0.75, 1.25))
-            if not self._service.draining.is_set() and not self._service.stopping.is_set():
+            if not self._service.draining.is_set() and not self._service.stopping.is_set() and not self._deploying():
                 await self.look()
+
+    def _deploying(self) -> bool:
+        return any(member.load.get(DEPLOYING) for member in self._mesh.book.members("supervisor"))
 
     async def look(self) -> None:
         """Decide, and wait until what was begun is decided too: the next look counts it where it is."""

@@ -26,6 +26,8 @@ from world.limits import (
 )
 from world.placement import Region, margin
 
+DEPLOYING = "deploying"  # in the supervisor's load: whatever moved to a server now would soon have to leave it again
+
 
 class Server(NamedTuple):
     """A ready game server's load."""

@@ -139,14 +139,9 @@ class Deployments:
 
     async def _deploy(self, roll: Roll) -> None:
         self._event(f"deploying {', '.join(step.planned.id for step in roll.steps)}, one at a time")
+        self._cluster.deploying(True)
         try:
-            for step in list(roll.steps):
-                await self._calm(step)
-                if len(roll.steps) > 1 and not self._belongs(step.planned.id):
-                    roll.steps.remove(step)  # drained by an operator meanwhile
-                    continue
-                await self._timed(roll, step)
-            roll.format = await self._raise_format()
+            await self._roll_all(roll)
         except ChildFailed as failed:
             roll.state, roll.problem = "failed", str(failed)
             self._event(f"the deployment has failed and stopped: {failed}")
@@ -154,7 +149,19 @@ class Deployments:
             roll.state = "done"
             before, after = roll.format
             self._event("deployed" + (f"; documents go from format {before} to {after}" if before != after else ""))
+        finally:
+            self._cluster.deploying(False)
         self._cluster.note(id=roll.id, node="", state=roll.state)
+
+    async def _roll_all(self, roll: Roll) -> None:
+        """Raises ChildFailed."""
+        for step in list(roll.steps):
+            await self._calm(step)
+            if len(roll.steps) > 1 and not self._belongs(step.planned.id):
+                roll.steps.remove(step)  # drained by an operator meanwhile
+                continue
+            await self._timed(roll, step)
+        roll.format = await self._raise_format()
 
     async def _timed(self, roll: Roll, step: Step) -> None:
         loop = asyncio.get_running_loop()

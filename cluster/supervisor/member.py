@@ -21,6 +21,7 @@ from runtime.service import Service
 from runtime.settings import Settings
 from runtime.store.access import reach_store
 from runtime.store.format import raise_to
+from world.balance import DEPLOYING
 from world.ids import ROLE_PREFIX, NodeId
 from world.limits import DEATH_AFTER_MS, REAPED_CALL_MS, RESTART_BACKOFF_CAP_MS, RETRY_AFTER_MS
 from world.messages import Member, Reaped
@@ -39,6 +40,7 @@ class Cluster(Protocol):
     def member(self, node: str) -> Member | None: ...
     def suspected(self, node: str) -> bool: ...
     def note(self, **detail: str) -> None: ...
+    def deploying(self, on: bool) -> None: ...
     def ended(self, node: str, running: Callable[[str], bool]) -> None: ...
     async def raise_format(self) -> tuple[int, int]: ...
     async def live(self, serve: Callable[[Mesh], None], event: Callable[[str], None]) -> None: ...
@@ -56,6 +58,7 @@ class MeshMember:
         self._service: Service | None = None
         self._mesh: Mesh | None = None
         self._notes: Notes | None = None
+        self._deploying = False
 
     async def live(self, serve: Callable[[Mesh], None], event: Callable[[str], None]) -> None:
         """For ever: join, ``serve(mesh)``, and join anew where that failed; ``event`` says so to the console."""
@@ -86,7 +89,7 @@ class MeshMember:
             )
             serve(mesh)
             self._service, self._mesh, self._notes = service, mesh, Notes(mesh, service.clock)
-            mesh.update_me(status="ready")
+            mesh.update_me(status="ready", load={DEPLOYING: self._deploying})
             service.log.info("ready", generation=mesh.me.generation)
             try:
                 await service.stopping.wait()
@@ -118,6 +121,12 @@ class MeshMember:
         """For operators, of a deployment."""
         if self._notes is not None:
             self._notes.note("deploy", **detail)
+
+    def deploying(self, on: bool) -> None:
+        """By my place in the book: game servers move nothing for balance meanwhile."""
+        self._deploying = on
+        if self._mesh is not None:
+            self._mesh.update_me(load={DEPLOYING: on})
 
     def ended(self, node: str, running: Callable[[str], bool]) -> None:
         """Its process is gone. Who left by itself has said goodbye, and is in no book any more. ``running(node)``:

@@ -10,6 +10,8 @@ import pytest
 from tests.support.game import SEED
 from tests.support.virtual import run_virtual
 from tests.support.whole import PlayerClient, Whole
+from world.balance import DEPLOYING
+from world.ids import NodeId
 from world.limits import BALANCE_AFTER_MS, BALANCE_MARGIN_AVATARS, BALANCE_MS, HANDOFF_AGAIN_MS
 from world.terrain import spawn
 
@@ -38,6 +40,22 @@ def noticed(player: PlayerClient) -> list[str]:
     said = [orjson.loads(text) for text in player.said]
     attached = [m for m in said if m["t"] == "attached"]
     return [f"closed {code}" for code in player.codes] + ["resync" for m in attached[1:] if m.get("resync") is not None]
+
+
+def test_nothing_moves_for_balance_while_a_deployment_rolls_the_servers() -> None:
+    async def play() -> None:
+        async with Whole(1, balance="on") as world:
+            for n in range(12):
+                await world.newcomer(f"gw{n % 2 + 2}")
+            supervisor = await world.network.mesh("supervisor", NodeId("sv1"))
+            supervisor.update_me(status="ready", load={DEPLOYING: True})
+            await world.start("gs2")
+            await asyncio.sleep((BALANCE_AFTER_MS + 5 * BALANCE_MS) / 1_000)
+            assert loads(world) == {"gs1": 12, "gs2": 0}
+            supervisor.update_me(load={DEPLOYING: False})
+            await world.until(lambda: spread(world) <= BALANCE_MARGIN_AVATARS, BALANCE_AFTER_MS / 1_000 + 25)
+
+    run_virtual(play())
 
 
 def test_a_new_server_takes_its_share_and_no_player_notices() -> None:

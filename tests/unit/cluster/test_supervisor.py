@@ -92,6 +92,7 @@ class Book:
         self.told: list[tuple[str, str]] = []  # (node, state) of a deployment
         self.at_once: list[int] = []  # how many ran, at each of these
         self.reaped: list[str] = []
+        self.told_deploying: list[bool] = []
         self.raised = 0
 
     def member(self, node: str) -> Member | None:
@@ -104,6 +105,9 @@ class Book:
 
     def suspected(self, node: str) -> bool:
         return False
+
+    def deploying(self, on: bool) -> None:
+        self.told_deploying.append(on)
 
     def note(self, **detail: str) -> None:
         self.told.append((detail["node"], detail["state"]))
@@ -269,6 +273,7 @@ def test_a_deployment_starts_every_process_anew_one_at_a_time(tmp_path: Path) ->
         after = pids(tmp_path)
         assert all(after[node] != before[node] for node in before)
         order = ["br1", "st1", "lg1", "gw1", "gs1"]
+        assert book.told_deploying == [True, False], "nothing moves for balance meanwhile"
         assert book.told == [*((n, s) for n in order for s in ("draining", "starting", "ready")), ("", "done")]
         assert min(book.at_once) == 4
         assert roll.view()["state"] == "done"
@@ -292,6 +297,7 @@ def test_a_deployment_stops_at_the_first_that_fails_which_comes_back_with_the_ol
         roll = supervisor.deployments.begin()
         await report.said("the deployment has failed and stopped: br1 ended with exit code 1 before it was ready")
         assert [step["state"] for step in roll.view()["steps"]] == ["failed", *["waiting"] * 4]
+        assert book.told_deploying == [True, False]
         assert (roll.state, book.told[-1]) == ("failed", ("", "failed"))
         now = pids(tmp_path)
         assert all(now[node] == before[node] for node in ("st1", "lg1", "gw1", "gs1"))
