@@ -28,12 +28,13 @@ def is_real(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in ("cluster", "browser"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # so that groups are known when xdist looks at them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """The simulation last: its seeds are done by then, or nearly. What needs quiet is one group, all else another."""
     items.sort(key=lambda item: item.nodeid.startswith(SIMULATION))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(REAL if is_real(item) else REST))
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
