@@ -31,7 +31,7 @@ run: setup
 setup: $(VENV)/.runtime node_modules/.runtime
 
 test: $(VENV)/.dev node_modules/.dev
-	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

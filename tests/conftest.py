@@ -5,7 +5,7 @@ meanwhile, with what the first leaves of the processors, and simulated seeds run
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,33 +15,37 @@ if TYPE_CHECKING:
     from tests.simulation.ahead import Ahead
 
 SIMULATION = "tests/simulation/"
+REAL = ("tests/browser/", "tests/chaos/", "tests/e2e/")  # real clusters: one worker, one after the other
+REST_NICENESS = 5
 ALL_SEEDS = "test_all_invariants_hold_in_every_seed"
 MANY_TESTS = 200  # fewer are somebody's selection, who waits for them and not for the seeds
-REAL, REST = "real", "rest"  # what runs in one worker, in order
-REST_NICENESS = 5
 
 _ahead: "pytest.StashKey[Ahead]" = pytest.StashKey()
 _begun: "pytest.StashKey[bool]" = pytest.StashKey()
 
 
-def is_real(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("cluster", "browser"))
-
-
-@pytest.hookimpl(wrapper=True)  # so that groups are known when xdist looks at them
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """The simulation last: its seeds are done by then, or nearly. What needs quiet is one group, all else another."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The simulation last: its seeds are done by then, or nearly."""
     items.sort(key=lambda item: item.nodeid.startswith(SIMULATION))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(REAL if is_real(item) else REST))
-    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Two parts, each in order in a worker of its own."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class TwoParts(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "real" if nodeid.startswith(REAL) else "rest"
+
+    return TwoParts(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """With the first test of the rest, the worker that got it steps back and starts the seeds."""
     stash = item.config.stash
-    if not is_real(item) and not stash.get(_begun, False):
+    if not item.nodeid.startswith(REAL) and not stash.get(_begun, False):
         stash[_begun] = True
         begin_rest(item.session)
     return (yield)

@@ -5,7 +5,9 @@ nothing else would (SCHED_IDLE where the system has it, and a session of the low
 The simulation's own test then finds most seeds done. What a seed does and finds is the same whenever it runs.
 """
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
@@ -21,6 +23,15 @@ def step_back() -> None:
     yield_to_other_sessions(LOWEST_NICENESS)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """A worker waits for its next seed for ever, also where nobody lives to send one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class Ahead:
