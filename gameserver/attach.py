@@ -79,6 +79,7 @@ class Attaching:
         self._coming: set[int] = set()  # avatars whose attach has been let in
         self.ownership: Ownership  # this and the next by ``connect``: each needs the other
         self._wake: Callable[[], None]
+        self.on_attached: Callable[[Presence, bool], None] = lambda presence, anew: None  # anew: events were missed
 
     def connect(self, ownership: Ownership, wake: Callable[[], None]) -> None:
         """``wake()`` looks at once for regions that a newly attached avatar sees."""
@@ -183,7 +184,9 @@ class Attaching:
         if presence.on_attached is not None:
             presence.on_attached()
             presence.on_attached = None
-        return self._answer(presence, message)
+        answer = self._answer(presence, message)
+        self.on_attached(presence, answer.resync is not None and message.last_stream > 0)
+        return answer
 
     def _answer(self, presence: Presence, message: Attach) -> Attached:
         unit, ring = presence.owned.unit, presence.ring
@@ -355,7 +358,7 @@ class Attaching:
         self._motion.forget(presence.avatar)
         owned.unit.save()
         self._table.touch(owned)
-        if owned.unit.outbox_entries() or self._service.stopping.is_set():
+        if owned.unit.has_intents or self._service.stopping.is_set():
             return  # idle release, or the end of the stop, comes back to it
         self._service.spawn(self.ownership.release(owned), f"release {owned.key}")
 

@@ -30,7 +30,8 @@ TRANSIENT = frozenset({"busy", "unreachable", "store_unavailable", "moved"})  # 
 
 class Commands:
     """Serves ``ClientCommand``. ``awake(entity)`` waits for a target whose region is just being woken; False: its
-    owner is not heard. An earlier attempt may have reached it, so nothing definite may be said."""
+    owner is not heard. An earlier attempt may have reached it, so nothing definite may be said.
+    ``settled(owned, key)`` waits for what an earlier run of the command has begun, and what of it lies in the unit."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Commands:
         awake: Callable[[int], Awaitable[bool]],
         store_silent_ms: Callable[[], float],
         may_speak: Callable[[], bool],
+        settled: Callable[[Owned, Key], Awaitable[None]],
     ) -> None:
         self._service = service
         self._table = table
@@ -51,6 +53,7 @@ class Commands:
         self._awake = awake
         self._store_silent_ms = store_silent_ms
         self._may_speak = may_speak
+        self._settled = settled
         self._running: dict[tuple[int, int, int], tuple[str, asyncio.Future[Message]]] = {}  # place: digest, its end
         self._in_flight: Counter[int] = Counter()  # avatar -> commands running, at most CLIENT_COMMANDS_IN_FLIGHT
         self._awaiting: dict[Owned, dict[Key, asyncio.Future[None]]] = {}  # results that a transfer will bring
@@ -125,10 +128,11 @@ class Commands:
     async def _run(self, owned: Owned, message: ClientCommand, key: Key) -> Message:
         try:
             async with asyncio.timeout(COMMAND_DEADLINE_MS / 1_000):
-                outcome = await self._perform(message, key)
+                await self._settled(owned, key)
+                outcome = await self._saved(owned, key) or await self._perform(message, key)
                 if outcome.ok and COMMANDS[message.op].saved_by is SavedBy.TRANSFER:
                     outcome = await self._brought(owned, key)
-        except (TimeoutError, Fenced):
+        except (TimeoutError, Fenced, StoreGone):
             if not owned.gone and self._store_silent_ms() > 0:
                 return self._result(message, Outcome(False, {}, StoreGone.code))
             return Busy(owned.key, RETRY_AFTER_MS)
@@ -140,6 +144,13 @@ class Commands:
             return Busy(owned.key, RETRY_AFTER_MS)
         self._remember(owned, key, outcome)
         return self._result(message, outcome)
+
+    async def _saved(self, owned: Owned, key: Key) -> Outcome | None:
+        """What an earlier run's transaction has saved meanwhile, once that is committed."""
+        found = owned.unit.result(key)
+        if found is not None:
+            await self._table.committed(owned, found[1])
+        return found and found[0]
 
     async def _perform(self, message: ClientCommand, key: Key) -> Outcome:
         target = message.args.get("target")

@@ -10,6 +10,7 @@ A write carries a unique write id in its document. Where the answer leaves its f
 """
 
 import asyncio
+import builtins
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -128,15 +129,20 @@ class Documents:
         """All keys of a kind. Raises Unavailable as ``read``."""
         keys: list[str] = []
         while True:
-            after = keys[-1] if keys else ""
-
-            async def page(after: str = after) -> "list[str]":
-                return await self._store.list(kind, after=after, limit=STORE_MANY_KEYS)
-
-            more = await self._persist(page, give_up_ms)
+            more = await self.list_page(kind, keys[-1] if keys else "", STORE_MANY_KEYS, give_up_ms=give_up_ms)
             keys += more
             if len(more) < STORE_MANY_KEYS:
                 return keys
+
+    async def list_page(
+        self, kind: str, after: str, limit: int, *, give_up_ms: float | None = None
+    ) -> "builtins.list[str]":
+        """At most ``limit`` keys of a kind, in order, those greater than ``after``. Raises Unavailable as ``read``."""
+
+        async def page() -> "builtins.list[str]":
+            return await self._store.list(kind, after=after, limit=limit)
+
+        return await self._persist(page, give_up_ms)
 
     # -- writes ------------------------------------------------------------------------------------------------------
     async def write(

@@ -25,7 +25,7 @@ from runtime.service import Service
 from world.handoff import Effect, Event, Owner, Role, source
 from world.ids import NodeId, node_number
 from world.limits import HANDOFF_AHEAD_MS, HANDOFF_OFFER_MS, HANDOFF_SETTLE_MS, HANDOFFS_IN_FLIGHT
-from world.messages import GiveAway, HandedAvatar, HandedOver, HandOff, HandOffAhead, Message, MoveAnswers
+from world.messages import GiveAway, HandedAvatar, HandedOver, HandOff, HandOffAhead, Json, Message, MoveAnswers
 from world.unit import BadDocument
 
 NOT_TAKEN = ("full", "draining", "busy", StoreGone.code)  # what a destination says that would refuse the offer as well
@@ -58,6 +58,7 @@ class Handing:
         state: StateSide,
         notes: Notes,
         may_speak: Callable[[], bool],
+        carry_trade: Callable[[int], Json],
     ) -> None:
         self._service = service
         self._clock = service.clock
@@ -72,6 +73,7 @@ class Handing:
         self._state = state
         self._notes = notes
         self._may_speak = may_speak
+        self._carry_trade = carry_trade
         self._slots = asyncio.Semaphore(HANDOFFS_IN_FLIGHT)
         self._giving: dict[str, Giving] = {}
         self._idle = asyncio.Event()
@@ -256,6 +258,7 @@ class Handing:
             told=presence.told,
             handed_ms=presence.owned.handed_ms,
             frozen_ms=frozen_ms,
+            trade=self._carry_trade(presence.avatar),
             **self._state.carry(presence.avatar),
         )
 

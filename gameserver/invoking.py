@@ -42,15 +42,21 @@ class Routing:
         self._ownership = ownership
 
     async def reach(
-        self, unit: str, here: Callable[[Owned], Awaitable[Message]], ask: Asks, deadline_ms: float
+        self,
+        unit: str,
+        here: Callable[[Owned], Awaitable[Message]],
+        ask: Asks,
+        deadline_ms: float,
+        *,
+        take: bool = True,
     ) -> Message:
-        """The owner's answer, from ``here`` if that is me. Raises Refusal: the rule's, or unreachable,
-        store_unavailable, no_such_target."""
+        """The owner's answer, from ``here`` if that is me. A unit of nobody's is taken, unless ``take`` is False.
+        Raises Refusal: the rule's, or unreachable, store_unavailable, no_such_target."""
         end = self._clock.monotonic_ms() + deadline_ms
         problem = "unreachable"
         while True:
             try:
-                answer = await self._once(unit, here, ask, end)
+                answer = await self._once(unit, here, ask, end, take)
                 if not isinstance(answer, Moved | Busy):
                     return answer
                 problem = "busy"
@@ -73,10 +79,14 @@ class Routing:
                 raise Refusal(problem, unit)
             await sleep_ms(RETRY_AFTER_MS)
 
-    async def _once(self, unit: str, here: Callable[[Owned], Awaitable[Message]], ask: Asks, end: float) -> Message:
+    async def _once(
+        self, unit: str, here: Callable[[Owned], Awaitable[Message]], ask: Asks, end: float, take: bool
+    ) -> Message:
         owned = self._table.get(unit)
         if owned is None:
             location = self._ownership.hint(unit) or await self._ownership.locate(unit)
+            if location.is_nobody and not take:
+                return Busy(unit)
             if location.is_nobody:
                 taken = await self._ownership.take(unit)
                 owned, location = (taken, location) if isinstance(taken, Owned) else (None, taken)

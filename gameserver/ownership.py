@@ -267,7 +267,7 @@ class Ownership:
 
     def dropped(self, owned: Owned) -> None:
         """It is not mine any more. What left with open intents stays listed, for a sweep."""
-        if not owned.unit.outbox.entries:
+        if not owned.unit.has_intents:
             self._lists.discard(owned.key)
 
     async def check(self, owned: Owned, epoch: int) -> bool:

@@ -26,7 +26,7 @@ from runtime.service import Service
 from runtime.store.api import Ambiguous, Document, Unavailable
 from world.handoff import Effect, Event, Role, destination
 from world.limits import HANDOFF_AHEAD_MS, HANDOFF_COMMIT_MS, HANDOFF_OFFER_MS, HANDOFFS_AHEAD, HANDOFFS_COMING
-from world.messages import HandedAvatar, HandedOver, HandOff, HandOffAhead, MoveAnswers, Ok
+from world.messages import HandedAvatar, HandedOver, HandOff, HandOffAhead, Json, MoveAnswers, Ok
 from world.unit import BadDocument, Unit
 
 PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
@@ -60,6 +60,7 @@ class Receiving:
         load: Callable[[str, Document], Unit],
         may_speak: Callable[[], bool],
         cap: int,
+        arrive_trade: Callable[[int, Json], None],
     ) -> None:
         self._service = service
         self._clock = service.clock
@@ -75,6 +76,7 @@ class Receiving:
         self._load = load
         self._may_speak = may_speak
         self._cap = cap
+        self._arrive_trade = arrive_trade
         self._offers: dict[str, Offer] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -261,6 +263,7 @@ class Receiving:
         properties = [(p.group, p.version, p.body) for p in owned.unit.properties()]
         self._state.arrive(avatar, owned.unit.epoch, handed, properties)
         presence = self._presences.arrive(avatar, owned, handed)
+        self._arrive_trade(avatar, handed.trade)
         self._interests.look()
         if not presence.attached:
             return

@@ -1,13 +1,18 @@
 """What rules need of this server (``world.handle.Runtime``): reads of real and ghost alike, events, mutator calls."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from gameserver.invoking import Invoking
 from gameserver.state import StateSide
-from gameserver.units import UnitTable
+from gameserver.trading import Trading
+from gameserver.trading_talks import Talks
+from gameserver.units import Fenced, StoreGone, UnitTable
 from world.entity import table_of
 from world.ids import AVATAR_KIND, avatar_unit, kind_of, unit_of
 from world.limits import COMMAND_DEADLINE_MS, REACH_M
+from world.message_values import Change
 from world.messages import Actor, Json, Key
 from world.results import Refusal
 from world.unit import View
@@ -21,6 +26,11 @@ class RuleRuntime:
         self._table = table
         self._state = state
         self._invoking = invoking
+        self._trading: Trading  # this and the next by ``connect``
+        self._talks: Talks
+
+    def connect(self, trading: Trading, talks: Talks) -> None:
+        self._trading, self._talks = trading, talks
 
     def view(self, entity: int) -> View | None:
         """The committed view of a real of mine, a ghost's newest properties, None for what is not known here."""
@@ -54,3 +64,20 @@ class RuleRuntime:
 
     async def invoke(self, entity: int, mutator: str, args: Json, key: Key, actor: Actor | None) -> Json:
         return await self._invoking.invoke(entity, mutator, args, key, actor, COMMAND_DEADLINE_MS)
+
+    async def transact(self, avatar: int, changes: Sequence[Change], key: Key, result: Json | None) -> None:
+        owned = self._table.get(avatar_unit(avatar))
+        if owned is None or not owned.serving:
+            raise Refusal("moved", avatar_unit(avatar))
+        try:
+            await self._trading.transact(owned, changes, key, result)
+        except Fenced as fenced:
+            raise Refusal("moved", avatar_unit(avatar)) from fenced
+        except StoreGone as gone:
+            raise Refusal(gone.code) from gone
+
+    async def bargain(self, avatar: int, trade: str, act: str, args: Json, key: Key) -> Json:
+        return await self._talks.act(avatar, trade, act, args, f"{avatar}.{key.session}.{key.number}")
+
+    def bargain_ended(self, avatar: int, trade: str, code: str, commit: str) -> None:
+        self._talks.tell_end(avatar, trade, code, commit)

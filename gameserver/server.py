@@ -29,6 +29,9 @@ from gameserver.records import Claim, OwnerHead
 from gameserver.rule_runtime import RuleRuntime
 from gameserver.state import StateSide
 from gameserver.sweep import Sweeper
+from gameserver.trading import Trading
+from gameserver.trading_sweep import IntentSweep
+from gameserver.trading_talks import Talks
 from gameserver.transfers import Transfers
 from gameserver.units import Owned, UnitTable
 from runtime.drain import drainable
@@ -44,9 +47,12 @@ from world.limits import HANDOFF_STOP_MS, HEARTBEAT_MS, RELEASES_IN_FLIGHT, STOP
 from world.messages import (
     AskObserve,
     Attach,
+    BargainTold,
     ClientCommand,
+    Decided,
     Deliver,
     Detach,
+    DoBargain,
     EndSession,
     EventsMissed,
     EventsSeen,
@@ -55,6 +61,7 @@ from world.messages import (
     HandOffAhead,
     Interest,
     Invoke,
+    Lock,
     MoveBatch,
     Reaped,
 )
@@ -99,8 +106,15 @@ class GameServer:
         self.invoking = Invoking(self.table, self.ownership, routing, fence)
         self.transfers = Transfers(service, self.table, self.ownership, routing, fence)
         runtime = RuleRuntime(self.table, self.state, self.invoking)
+        self.trading = Trading(service, documents, self.table, self.ownership, routing, fence, self.watch)
+        self.talks = Talks(
+            service, self.table, self.ownership, routing, fence, self.presences, self.trading, runtime.actor
+        )
+        runtime.connect(self.trading, self.talks)
+        self.intents = IntentSweep(service, mesh, documents, self.watch, self.trading)
         self.interests = Interests(service, mesh, self.table, self.ownership, self.presences, self.state)
         self.attaching.connect(self.ownership, self.interests.look)
+        self.attaching.on_attached = self.talks.attached
         self._wire_hand_off(cap)
         self.commands = Commands(
             service,
@@ -111,6 +125,7 @@ class GameServer:
             self.interests.awake,
             documents.failing_ms,
             self.watch.may_speak,
+            self.trading.settled,
         )
         self.sweeper = Sweeper(service, documents, self.watch, self.ownership, self._load, self._restore)
         self.observer = Observer(mesh, self.table, self.presences, self.state, lambda: self.watch.renewals, cap)
@@ -129,6 +144,7 @@ class GameServer:
             self.state,
             self.notes,
             self.watch.may_speak,
+            self.talks.carry,
         )
         self.draining = Draining(self.service, self.table, self.ownership, self.presences, self.state, self.handing)
         self.balancing = Balancing(self.service, self.mesh, self.table, self.presences, self.state, self.handing)
@@ -145,6 +161,7 @@ class GameServer:
             self._load,
             self.watch.may_speak,
             cap,
+            self.talks.arrive,
         )
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -162,6 +179,10 @@ class GameServer:
         serve(Invoke, self.invoking.serve)
         serve(Deliver, self.transfers.serve)
         serve(HandOffAhead, self.receiving.ahead)
+        serve(Lock, self.trading.serve_lock)
+        serve(Decided, self.trading.serve_decided)
+        serve(DoBargain, self.talks.serve_deed)
+        serve(BargainTold, self.talks.serve_told)
         serve(HandOff, self.receiving.serve)
         serve(GiveAway, self.handing.serve)
         serve(AskObserve, self.observer.observe)
@@ -177,6 +198,9 @@ class GameServer:
             self.interests.sleep,
             self.interests.elapse,
             self.sweeper.keep,
+            self.trading.keepers.tidy,
+            self.intents.keep,
+            self.talks.keep,
             self._tell_load,
         ):
             spawn(loop(), loop.__qualname__, loop=True)
@@ -252,6 +276,7 @@ class GameServer:
             for entity, real in unit.entities.items():
                 self.state.add(entity, unit.epoch, real.x, real.y, moves=False, properties=properties[entity])
         self.transfers.drive(owned)
+        self.trading.keepers.drive(owned)
 
     def _landed(self, owned: Owned, changes: list[Property]) -> None:
         """A commit: now everyone may see it."""
@@ -272,6 +297,7 @@ class GameServer:
             for entity in owned.unit.entities:
                 self.state.remove(entity)
         else:
+            self.talks.dropped(owned.key, handed=to is not None)
             for avatar in owned.unit.entities:
                 self.attaching.dropped(owned, avatar)
         self.commands.landed(owned)
@@ -303,7 +329,7 @@ class GameServer:
         return None if location is None else (location.server, location.generation, location.epoch)
 
     def _measure(self) -> None:
-        table, transfers, documents = self.table, self.transfers, self.documents
+        table, transfers, documents, trading = self.table, self.transfers, self.documents, self.trading
         measure(
             self.service.metrics,
             {
@@ -324,6 +350,11 @@ class GameServer:
                 "handoffs_reclaimed": ("Of these, ended by a write", lambda: self.handing.reclaimed),
                 "handoffs_refused": ("Offers of others not taken", lambda: self.receiving.refused),
                 "handoffs_for_balance": ("Units moved to where they belong", lambda: self.balancing.moved),
+                "trades_open": ("Avatars of this server in trades that are not over", lambda: self.talks.open),
+                "transactions_committed": ("Transactions created here and committed", lambda: trading.committed),
+                "transactions_aborted": ("Transactions created here and aborted", lambda: trading.aborted),
+                "holds": ("Transactions that hold something of a unit here", lambda: len(trading.keepers)),
+                "intents_rescued": ("Intents aborted in their creator's stead", lambda: trading.keepers.rescued),
                 "units_swept": ("Units of dead servers settled here", lambda: self.sweeper.settled),
             },
         )

@@ -142,7 +142,8 @@ def test_every_rule_is_documented_with_its_refusals() -> None:
     told = {r[0].strip("`"): r[3] for r in rows(PROTOCOL / "06-commands-and-events.md", "Commands")}
     assert told.keys() == COMMANDS.keys()
     for op, refusals in told.items():
-        source = (ROOT / f"world/rules/{op}.py").read_text().partition('"""')[2].partition('"""')[0]
+        module = COMMANDS[op].run.__module__.replace(".", "/")
+        source = (ROOT / f"{module}.py").read_text().partition('"""')[2].partition('"""')[0]
         for code in re.findall(r"`(\w+)`", refusals):
             assert code in source, f"{op} does not say {code}"
 

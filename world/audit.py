@@ -2,25 +2,43 @@
 
 Every unit counts what it ever gave and gained; transfers under way are in outboxes. For all units together, and each
 item: given = gained + under way. For each avatar: what it has = gained - given. For each region: what its nodes lack is
-no more than it gave (they also grow back). A transfer that its giver never committed was received by nobody.
+no more than it gave (they also grow back). A transfer that its giver never committed was received by nobody. What a
+unit holds of a committed transaction counts as applied.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 
-from world.entity import table_of
+from world.entity import added, table_of
+from world.transaction_document import COMMITTED, KIND, Intent, document_key, sums
 from world.transfer import Received
 from world.unit_document import UnitDocument
 
 
 def audit(documents: Mapping[str, bytes]) -> list[str]:
-    """``documents``: every ``avatar:`` and ``region:`` document, read while nothing writes. What is wrong, in words;
-    empty when all is well. Raises BadDocument."""
-    units = {key: UnitDocument.parse(value) for key, value in documents.items()}
+    """``documents``: every ``avatar:`` and ``region:`` document, and every ``tx:``, read while nothing writes. What is
+    wrong, in words; empty when all is well. Raises BadDocument."""
+    intents = {key: Intent.parse(value) for key, value in documents.items() if key.startswith(f"{KIND}:")}
+    units = {key: UnitDocument.parse(value) for key, value in documents.items() if key not in intents}
+    for unit in units.values():
+        _apply_committed(unit, intents)
     problems = _totals(units)
     for key, unit in units.items():
         problems += _holdings(key, unit) + _receipts(key, unit, units)
     return problems
+
+
+def _apply_committed(unit: UnitDocument, intents: Mapping[str, Intent]) -> None:
+    for tx, hold in unit.pending.items():
+        intent = intents.get(document_key(tx))
+        if intent is None or intent.state != COMMITTED:
+            continue
+        unit.data.given = added(unit.data.given, sums(hold.changes, incoming=False))
+        unit.data.gained = added(unit.data.gained, sums(hold.changes, incoming=True))
+        for change in hold.changes:
+            fields = unit.data.entities.setdefault(str(change.entity), {})
+            out = {name: -count for name, count in change.out.items()}
+            fields["items"] = added(added(fields.get("items", {}), change.into), out)
 
 
 def _totals(units: Mapping[str, UnitDocument]) -> list[str]:

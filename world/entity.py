@@ -171,6 +171,55 @@ class Entity:
         return {**changed, **self.extra} if self.extra else changed
 
 
+class Container(Entity):
+    """An entity that holds items: its kind declares a COMMIT field ``items: Stock``. ``HOLDS``: up to how many pieces a
+    transaction may fill it; what is delivered is never refused. Locked items and reserved room are a transaction's: a
+    mutator that leaves fewer than are locked is undone."""
+
+    HOLDS: ClassVar[int]
+    locked: Mapping[str, int] = MappingProxyType({})
+    reserved: int = 0  # pieces
+
+    items: Stock
+
+    @property
+    def stock(self) -> Stock:
+        """All that it holds."""
+        return dict(self.items)
+
+    @stock.setter
+    def stock(self, stock: Stock) -> None:
+        self.items = stock
+
+    @property
+    def free(self) -> Stock:
+        """What of it may be used."""
+        return {name: count - self.locked.get(name, 0) for name, count in self.stock.items()}
+
+    @property
+    def room(self) -> int:
+        """For how many more pieces."""
+        return self.HOLDS - sum(self.stock.values()) - self.reserved
+
+    @property
+    def keeps_what_is_locked(self) -> bool:
+        stock = self.stock
+        return all(stock.get(name, 0) >= count for name, count in self.locked.items())
+
+    def receive(self, items: Mapping[str, int]) -> None:
+        self.stock = added(self.stock, items)
+
+    def exchange(self, out: Mapping[str, int], into: Mapping[str, int]) -> None:
+        """A transaction applies here."""
+        left = added(added(self.stock, into), {name: -count for name, count in out.items()})
+        self.stock = {name: count for name, count in left.items() if count or name not in out}
+
+
+def added(stock: Mapping[str, int], items: Mapping[str, int]) -> Stock:
+    """The sum of both."""
+    return {**stock, **{name: stock.get(name, 0) + count for name, count in items.items()}}
+
+
 @dataclass(frozen=True)
 class Gift:
     """Items that a mutator gave away: the unit makes an outbox entry of it."""

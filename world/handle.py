@@ -5,16 +5,19 @@ A read is local on real and ghost alike (the committed view, or the ghost's prop
 Both sides offer the same: public fields, ``x``, ``y``, ``stale`` and mutators. Anything else raises AttributeError.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from world.entity import OWNER, PUBLIC, KindTable, table_of
-from world.ids import unit_of
+from world.ids import avatar_of, unit_of
 from world.limits import COMMAND_MUTATOR_CALLS
+from world.message_values import Change
 from world.messages import Actor, Json, Key
 from world.results import Refusal, call_key
 from world.unit import View
+
+TRANSACTION = "transaction"  # what stands in a key for a mutator's name
 
 
 class Runtime(Protocol):
@@ -42,6 +45,18 @@ class Runtime(Protocol):
         ``store_unavailable``."""
         ...
 
+    async def transact(self, avatar: int, changes: Sequence[Change], key: Key, result: Json | None) -> None:
+        """Do all changes or none, once; returns when that is committed. Raises Refusal."""
+        ...
+
+    async def bargain(self, avatar: int, trade: str, act: str, args: Json, key: Key) -> Json:
+        """One deed in a negotiation, wherever it is kept; its answer. Raises Refusal."""
+        ...
+
+    def bargain_ended(self, avatar: int, trade: str, code: str, commit: str) -> None:
+        """Tell who keeps it how its commit ended, "" for well; not waited for."""
+        ...
+
 
 class Scope:
     """One command's calls: each gets the command's key, its unit, mutator and ordinal."""
@@ -54,11 +69,20 @@ class Scope:
         self._ordinal = 0
 
     async def call(self, entity: int, mutator: str, args: Json, avatar: int) -> Json:
+        key = self._next_key(unit_of(entity), mutator)
+        return await self.runtime.invoke(entity, mutator, args, key, self.runtime.actor(avatar))
+
+    async def transact(self, changes: Sequence[Change], result: Json | None) -> None:
+        """As the command's avatar."""
+        origin = self.key.origin
+        await self.runtime.transact(avatar_of(origin), changes, self._next_key(origin, TRANSACTION), result)
+
+    def _next_key(self, unit: str, mutator: str) -> Key:
         if self._ordinal >= COMMAND_MUTATOR_CALLS:
             raise Refusal("busy", "the command makes too many calls")
-        key = call_key(self.key, unit_of(entity), mutator, self._ordinal)
+        key = call_key(self.key, unit, mutator, self._ordinal)
         self._ordinal += 1
-        return await self.runtime.invoke(entity, mutator, args, key, self.runtime.actor(avatar))
+        return key
 
 
 class Handle:
@@ -76,6 +100,11 @@ class Handle:
         self.table = table_of(entity)
         self._scope = scope
         self._own = own
+
+    @property
+    def scope(self) -> Scope:
+        """Of the command that holds this handle."""
+        return self._scope
 
     def view(self) -> View:
         found = self._scope.runtime.view(self.id)

@@ -51,6 +51,11 @@ def avatar_unit(avatar: int) -> UnitKey:
     return UnitKey(f"avatar:{avatar}")
 
 
+def avatar_of(unit: str) -> int:
+    """The avatar whose unit it is. Raises ValueError for another unit's key."""
+    return int(unit.removeprefix("avatar:"))
+
+
 def region_unit(x: int, y: int) -> UnitKey:
     return UnitKey(f"region:{x},{y}")
 

@@ -1,31 +1,38 @@
 """Every kind of entity: avatars and resource nodes."""
 
-from collections.abc import Mapping
-
 from world.content import content
-from world.entity import COMMIT, OWNER, PUBLIC, SERVER, VOLATILE, Act, Count, Entity, Stock, entity, field, mutator
+from world.entity import (
+    COMMIT,
+    OWNER,
+    PUBLIC,
+    SERVER,
+    VOLATILE,
+    Act,
+    Container,
+    Count,
+    Entity,
+    Stock,
+    entity,
+    field,
+    mutator,
+)
 from world.ids import avatar_unit
+from world.limits import AVATAR_HOLDS_ITEMS
 from world.messages import Json
 
 AVATAR, TREE, ROCK, BUSH = 1, 2, 3, 4
 
 
 @entity(kind=AVATAR, name="avatar")
-class Avatar(Entity):
+class Avatar(Container):
     """A player's body and what it carries."""
+
+    HOLDS = AVATAR_HOLDS_ITEMS
 
     name: str = field(COMMIT, PUBLIC, default="", group=0)
     items: Stock = field(COMMIT, OWNER, default={}, group=1)
     x: float = field(VOLATILE, SERVER, default=0.0, group=2)
     y: float = field(VOLATILE, SERVER, default=0.0, group=2)
-
-    def receive(self, items: Mapping[str, int]) -> None:
-        self.items = added(self.items, items)
-
-
-def added(stock: Mapping[str, int], items: Mapping[str, int]) -> dict[str, int]:
-    """The sum of both."""
-    return {**stock, **{name: stock.get(name, 0) + count for name, count in items.items()}}
 
 
 class Node(Entity):

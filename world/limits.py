@@ -126,6 +126,8 @@ STORE_LIST_KEYS: Final = 10_000
 MIGRATE_IN_FLIGHT_DOCUMENTS: Final = 64  # read, then written at once when a world is copied: at most as many MiB
 MIGRATE_GIVE_UP_MS: Final = 30_000  # of pauses while a store does not answer; the migration can be gone on with
 UNIT_OUTBOX_ENTRIES: Final = 256
+UNIT_HOLDS: Final = 16  # transactions that hold something of one unit at once; beyond it: busy
+UNIT_DONE_TRANSACTIONS: Final = 512  # applied ones that a unit remembers while their intents may still be there
 UNIT_RESULTS: Final = 128  # operation results kept above the client's floor, per origin
 UNIT_ORIGINS: Final = 2_048  # origins (avatars, units) whose operations a unit remembers; beyond it: busy
 REGROW_MS: Final = 60_000  # world time in which a node that is not full grows one item back
@@ -135,6 +137,17 @@ NOISE_STEPS_CACHED: Final = 512  # interpolation weights per (first tile, period
 SEEDS_CACHED: Final = 4  # grounds of whole worlds, 4 MiB each
 CONTENTS_CACHED: Final = 1
 FENCED_UNITS: Final = 65_536  # units whose highest epoch a process remembers; the longest unheard is forgotten
+AVATAR_HOLDS_ITEMS: Final = 10_000  # pieces; a trade beyond it is refused (no_room), a delivery is not
+TRANSACTION_PARTIES: Final = 8
+TX_LOCK_MS: Final = 2_000  # one unit's lock, its owner looked for included; then the transaction is aborted
+TX_TERM_MS: Final = 5_000  # who has seen an intent pending for so long, by its own clock, aborts it
+TX_LOOK_MS: Final = 500  # how often who waits for a decision looks whether the creator is known dead
+TX_TOLD_MS: Final = 1_000  # after the commit its creator waits so long for the units, then answers all the same
+TX_SWEEP_MS: Final = 5_000  # how often one server looks for intents that nobody ends
+TX_SWEEP_KEYS: Final = 256  # looked at in one round; the next goes on behind them
+TX_INTENTS_NOTED: Final = 4_096  # intents that a sweep remembers to have seen; the oldest are seen anew
+TX_ABORTED_KEPT_S: Final = 24 * 3_600
+TX_FORGET_MS: Final = 30_000  # an applied transaction is remembered for at least this long
 KEY_RETENTION_S: Final = 600  # a settled origin's row may be pruned from a unit after this
 INTEREST_MS: Final = 1_000
 WAKE_WAIT_MS: Final = 2_000  # how long a command waits for its target's region to be woken
@@ -183,6 +196,19 @@ COMMAND_DEADLINE_MS: Final = 5_000
 COMMAND_MUTATOR_CALLS: Final = 16  # mutator calls of one command
 AVATARS_PER_SERVER: Final = 2_000
 REGIONS_PER_SERVER: Final = 1_024
+
+# -- trades ------------------------------------------------------------------------------------------------------------
+TRADE_REACH_M: Final = 10.0  # how near the other one must be, to be invited
+TRADE_STAY_M: Final = 20.0  # and to stay in the trade
+TRADE_KINDS: Final = 32  # of items in one offer
+TRADE_PIECES: Final = 1_000_000  # of one kind
+TRADE_INVITE_S: Final = 30  # an invitation that nobody answers is over
+TRADE_IDLE_S: Final = 120  # and so is a trade in which nobody does anything
+TRADE_BEAT_MS: Final = 2_000  # how often the partner's server asks for the state
+TRADE_SILENT_MS: Final = 8_000  # after so long without an answer (or a question) the other server is lost
+TRADE_CALL_MS: Final = 2_500  # one deed at the inviter's server; below COMMAND_DEADLINE_MS
+TRADE_COMMIT_MS: Final = 12_000  # a commit whose end is not told is looked up
+TRADE_ANSWERS_KEPT: Final = 32  # of a trade's last deeds, for repeats; the oldest are forgotten
 
 # -- sessions ----------------------------------------------------------------------------------------------------------
 CLIENT_HEARTBEAT_MS: Final = 5_000

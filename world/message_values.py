@@ -51,6 +51,22 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
     digest: Short = ""  # fingerprint of the command's op and arguments (not part of identity)
 
 
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """What one entity gives and gets in a transaction."""
+
+    entity: U53
+    out: Items = {}
+    into: Items = {}
+
+
+class Hold(msgspec.Struct, frozen=True, array_like=True):
+    """A transaction's part in one unit, held under ``pending`` until it is decided. ``saves``: outcomes to keep with
+    its effect, (key, value)."""
+
+    changes: list[Change]
+    saves: list[tuple[Key, Json]] = []
+
+
 class Actor(msgspec.Struct, frozen=True):
     """Facts about who acts, vouched for by the actor's owner."""
 
@@ -89,3 +105,4 @@ class HandedAvatar(msgspec.Struct, frozen=True):
     flags: U32 = 0
     handed_ms: U53 = 0  # world time of its last hand-off for balance
     frozen_ms: U53 = 0  # world time from which on its inputs waited
+    trade: Json = {}  # the negotiation that it is in (gameserver.trading_talks)

@@ -28,6 +28,11 @@ from world.message_values import Message as Message
 from world.message_values import Name as Name
 from world.message_values import Short as Short
 from world.message_values import Text as Text
+from world.trade_messages import Bargained as Bargained
+from world.trade_messages import BargainTold as BargainTold
+from world.trade_messages import Decided as Decided
+from world.trade_messages import DoBargain as DoBargain
+from world.trade_messages import Lock as Lock
 
 
 # -- general replies -------------------------------------------------------------------------------------------------

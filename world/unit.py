@@ -20,23 +20,26 @@ The document (JSON)::
     data     {entities: {id: {field: value}}, attach?: [session, connection, gateway], grown?: step,
               given: {item: total}, gained: {item: total}}        only what differs from the seed's natural content
     outbox   {last: n, entries: [[n, to, items, cause, result]]}
-    pending, done    trades' places
+    pending  {transaction: [[[entity, out, into]], [[key, value]]]}       what they hold of the unit
+    done     {transaction: epoch}                                         those applied
     results  {origin: [session, floor, seen_ms, {slot: [digest, [ok, value, code, detail]]}]}
     received {giver: [floor, [n above it]]}
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import msgspec
-
-from world.entity import COMMIT, WRITE_BEHIND, Act, DurabilityClass, Entity, table_of
+from world.entity import COMMIT, WRITE_BEHIND, Act, Container, DurabilityClass, Entity, table_of
 from world.ids import avatar_unit, region_unit
 from world.limits import FORMAT, REGROW_MS, REGROW_STEPS
+from world.message_values import Change, Hold
 from world.messages import Actor, Deliver, Json, Key
 from world.natural import natural
 from world.results import Outcome, Refusal, Results, fingerprint
+from world.transaction_document import sums
+from world.transaction_locks import Locks
 from world.transfer import Entry, Outbox, Received
 from world.unit_document import BadDocument, Data, Head, OutboxData, UnitDocument, compose, freeze
 
@@ -106,7 +109,7 @@ class Unit:
         self._attach = AttachNumber()
         self._grown = 0
         self._strays: dict[str, Any] = {}
-        self._trade: tuple[msgspec.Raw, msgspec.Raw] = (msgspec.Raw(b"{}"), msgspec.Raw(b"{}"))
+        self.locks = Locks()
         self._views: dict[int, Mapping[str, Any]] = {i: e.values for i, e in entities.items()}
         self._property_versions: dict[tuple[int, int], int] = {}
         self._base_version = 0
@@ -141,7 +144,8 @@ class Unit:
         unit.given, unit.gained = document.data.given, document.data.gained
         unit._attach = AttachNumber(*document.data.attach)
         unit._grown = document.data.grown
-        unit._trade = (document.pending, document.done)
+        unit.locks = Locks(document.pending, document.done)
+        unit.locks.show(unit.entities)
         return unit
 
     def take(self, epoch: int | None = None) -> int:
@@ -188,6 +192,8 @@ class Unit:
         try:
             value = real.TABLE.mutators[mutator](real, act)
             self.outbox.reserve(len(act.gifts))
+            if isinstance(real, Container) and not real.keeps_what_is_locked:
+                raise Refusal("busy", "some of these items are in a trade that is being committed")
             done = True
         finally:
             urgency = real.close(before, keep=done)
@@ -220,17 +226,22 @@ class Unit:
         return self.awaited
 
     def _receive(self, items: Mapping[str, int]) -> None:
-        receiver = next(iter(self.entities.values()), None)
+        receiver = next(iter(self.entities), None)
         if receiver is None:
             raise Refusal("not_a_receiver", self.key)
-        before = receiver.open()
+        self._change(receiver, lambda real: real.receive(items))
+
+    def _change(self, entity: int, change: Callable[[Entity], None]) -> None:
+        """All of it or nothing, as the world's own doing. Raises what ``change`` raises."""
+        real = self.entities[entity]
+        before = real.open()
         done = False
         try:
-            receiver.receive(items)
+            change(real)
             done = True
         finally:
-            receiver.close(before, keep=done)
-        self._touched.add(receiver.id)
+            real.close(before, keep=done)
+        self._touched.add(entity)
 
     def outbox_entries(self) -> list[Entry]:
         """Committed transfers to deliver (again), oldest first; ``floor`` travels with each."""
@@ -244,6 +255,43 @@ class Unit:
         """The receiver acknowledged entry ``n``."""
         if self.outbox.delivered(n):
             self._mark(WRITE_BEHIND)
+
+    # -- transactions ------------------------------------------------------------------------------------------------
+    def lock(self, tx: str, hold: Hold) -> int:
+        """Lock what goes out and reserve room for what comes in, also if repeated; the version to await. Raises Refusal
+        (with the version it waits for) as ``Locks.check``."""
+        try:
+            if tx not in self.locks.pending:
+                self.locks.check(tx, hold, self.entities)
+                for key, _ in hold.saves:
+                    self.results.reserve(key)
+                self.locks.add(tx, hold, self.entities)
+                self._mark(COMMIT)
+        except Refusal as refusal:
+            refusal.version = self.awaited
+            raise
+        return self.awaited
+
+    def apply(self, tx: str) -> int:
+        """The transaction is committed: do its part here, if it is held; the version to await."""
+        hold = self.locks.pending.get(tx)
+        if hold is not None:
+            for change in hold.changes:
+                self._change(change.entity, partial(_exchange, change=change))
+            _count(self.given, sums(hold.changes, incoming=False))
+            _count(self.gained, sums(hold.changes, incoming=True))
+            for key, value in hold.saves:
+                self.results.save(key, key.digest if not key.mutator else "", Outcome(True, value))
+            self.locks.finish(tx, self.entities, done_at=self.epoch)
+            self._mark(COMMIT)
+        return self.awaited
+
+    def unlock(self, tx: str) -> int:
+        """The transaction is aborted: as if it had never been; the version to await."""
+        if tx in self.locks.pending:
+            self.locks.finish(tx, self.entities, done_at=None)
+            self._mark(COMMIT)
+        return self.awaited
 
     def record_result(self, key: Key, outcome: Outcome, *, durable: bool = True) -> int:
         """Save how a command ended; the version to await. Not durable: kept in memory and in whatever is written
@@ -314,7 +362,12 @@ class Unit:
     @property
     def may_sleep(self) -> bool:
         """Nothing is under way: no write, nothing unsaved, no transfer, no trade."""
-        return self.dirty is None and self._write is None and not self.outbox.entries and bytes(self._trade[0]) == b"{}"
+        return self.dirty is None and self._write is None and not self.has_intents
+
+    @property
+    def has_intents(self) -> bool:
+        """Something of it is under way to or with other units: whoever has it drives that on."""
+        return bool(self.outbox.entries or self.locks.pending)
 
     @property
     def awaited(self) -> int:
@@ -388,12 +441,17 @@ class Unit:
         stored = {str(i): s for i, e in self.entities.items() if (s := e.stored())}
         data = Data({**stored, **self._strays}, (*self._attach,), self._grown, self.given, self.gained)
         outbox = OutboxData(self.outbox.last, list(self.outbox.entries.values()))
-        return freeze(data, outbox, self._trade, self.results.rows, self.received.rows())
+        return freeze(data, outbox, self.locks, self.results.rows, self.received.rows())
 
 
 def _fresh(unit: Unit) -> Unit:
     unit.take(1)
     return unit
+
+
+def _exchange(real: Entity, change: Change) -> None:
+    assert isinstance(real, Container), f"{real.TABLE.name} was locked, and holds nothing"
+    real.exchange(change.out, change.into)
 
 
 def _count(totals: dict[str, int], items: Mapping[str, int]) -> None:

@@ -7,13 +7,14 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from world.entity import Stock
+from world.message_values import Hold
 from world.messages import Json
 from world.results import Origin
+from world.transaction_locks import Locks
 from world.transfer import Entry
 from world.upgrades import FORMATS
 from world.upgrades import BadDocument as BadDocument
 
-EMPTY = msgspec.Raw(b"{}")
 UNIT = "unit"  # the kind of these documents in ``world.upgrades``
 Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 
@@ -53,8 +54,8 @@ class OutboxData(msgspec.Struct):
 class _Body(msgspec.Struct):
     data: Data = msgspec.field(default_factory=Data)
     outbox: OutboxData = msgspec.field(default_factory=OutboxData)
-    pending: msgspec.Raw = EMPTY
-    done: msgspec.Raw = EMPTY
+    pending: dict[str, Hold] = {}
+    done: dict[str, Whole] = {}
     results: dict[str, Origin] = {}
     received: dict[str, tuple[Whole, list[Whole]]] = {}
 
@@ -86,12 +87,13 @@ def _parse(value: bytes, of: type[DocumentT]) -> DocumentT:
 def freeze(
     data: Data,
     outbox: OutboxData,
-    trade: tuple[msgspec.Raw, msgspec.Raw],
+    locks: Locks,
     results: Mapping[str, Origin],
     received: Mapping[str, tuple[int, list[int]]],
 ) -> bytes:
     """Everything but the head, encoded now: later changes of the parts do not show."""
-    body = _Body(data, outbox, trade[0], trade[1], dict(results), {g: (f, above) for g, (f, above) in received.items()})
+    rows = {g: (f, above) for g, (f, above) in received.items()}
+    body = _Body(data, outbox, locks.pending, locks.done, dict(results), rows)
     return msgspec.json.encode(body)
 
 

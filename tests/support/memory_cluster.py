@@ -2,15 +2,18 @@
 of all others the ghosts that their owners published, as bytes; calls and deliveries travel encoded."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from world.entity import table_of
 from world.ids import avatar_unit, entity_id, kind_of, region_unit, unit_of
 from world.limits import REACH_M, REGION_M
+from world.message_values import Change
 from world.messages import Actor, Deliver, Invoke, Json, Key, Returned, decode, encode
 from world.results import Outcome, Refusal, command_key
 from world.rules import Context, SavedBy, digest, find, perform
 from world.terrain import spawn
+from world.transaction_document import holds_of, transaction_id
 from world.unit import Property, Unit, View
 
 SEED = 1
@@ -58,6 +61,29 @@ class MemoryServer:
         answer = decode(encode(Returned(value, 1, 1)))
         assert isinstance(answer, Returned)
         return answer.value
+
+    async def transact(self, avatar: int, changes: Sequence[Change], key: Key, result: Json | None) -> None:
+        """Nobody dies here: lock all, then apply all."""
+        tx, units = transaction_id(key), self.cluster.unit
+        if self.units[avatar_unit(avatar)].results.find(key) is not None:
+            return
+        holds, locked = holds_of(changes, key, result), list[str]()
+        try:
+            for unit, hold in holds.items():
+                units(unit).lock(tx, hold)
+                locked.append(unit)
+        except Refusal:
+            for unit in locked:
+                units(unit).unlock(tx)
+            raise
+        for unit in holds:
+            units(unit).apply(tx)
+            self.cluster.commit(units(unit))
+
+    async def bargain(self, avatar: int, trade: str, act: str, args: Json, key: Key) -> Json:
+        raise Refusal("trade_closed", "nobody negotiates here")
+
+    def bargain_ended(self, avatar: int, trade: str, code: str, commit: str) -> None: ...
 
     # -- owning ------------------------------------------------------------------------------------------------------
     def run(self, entity: int, mutator: str, args: Json, key: Key, actor: Actor | None) -> Json:

@@ -1,6 +1,6 @@
 """The game's rules, one file per family; importing this package fills the table of commands."""
 
-from world.rules import gather, inventory, look, say  # registers them
+from world.rules import gather, inventory, look, say, trade  # registers them
 from world.rules.context import Context
 from world.rules.registry import COMMANDS, Command, SavedBy, digest, find, perform
 
@@ -16,4 +16,5 @@ __all__ = [
     "look",
     "perform",
     "say",
+    "trade",
 ]

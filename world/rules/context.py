@@ -1,6 +1,6 @@
 """What a rule is given: who acts, how to find others, what to tell."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from world.content import Content, content
 from world.handle import Handle, Runtime, Scope
@@ -42,6 +42,14 @@ class Context:
     def area_event(self, body: Json) -> None:
         """Tell all who see the actor."""
         self.runtime.area_event(self.actor.id, body)
+
+    async def bargain(self, trade: str, act: str, **args: Any) -> Json:
+        """A deed of the actor's in a negotiation. Raises Refusal."""
+        return await self.runtime.bargain(self.actor.id, trade, act, args, self.key)
+
+    def bargain_ended(self, trade: str, code: str, commit: str) -> None:
+        """Tell who keeps the negotiation how its commit ended, "" for well; not waited for."""
+        self.runtime.bargain_ended(self.actor.id, trade, code, commit)
 
     def refuse(self, code: str, detail: str = "") -> NoReturn:
         raise Refusal(code, detail)

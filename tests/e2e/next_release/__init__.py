@@ -31,11 +31,8 @@ EDITS = (
         "    items: Stock = field(COMMIT, OWNER, default={}, group=1)\n",
         "    bag: Bag = field(COMMIT, OWNER, default=[], group=1)\n",
     ),
-    Edit(
-        "world/kinds.py",
-        "self.items = added(self.items, items)",
-        "self.bag = list(added(dict(self.bag), items).items())",
-    ),
+    Edit("world/entity.py", "return dict(self.items)", "return dict(self.bag)"),
+    Edit("world/entity.py", "self.items = stock", "self.bag = list(stock.items())"),
     Edit(
         "world/kinds.py",
         "setattr(self, item, left - 1)",

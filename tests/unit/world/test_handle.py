@@ -1,5 +1,6 @@
 """Handles: the same surface on real and ghost, keys and ordinals of the calls, and the registry's guards."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from tests.support.aio import run
 from world.handle import Handle, Scope
 from world.ids import entity_id, natural_id
 from world.limits import COMMAND_MUTATOR_CALLS
+from world.message_values import Change
 from world.messages import Actor, Json, Key
 from world.results import Refusal, command_key
 from world.rules import Context
@@ -28,6 +30,7 @@ class Recorder:
             AVATAR: View(AVATAR, 1, 13.0, 24.0, {"name": "Wren", "items": {"wood": 1}, "x": 13.0, "y": 24.0}),
         }
         self.calls: list[tuple[int, str, Json, Key, Actor | None]] = []
+        self.transactions: list[tuple[int, list[Change], Key, Json | None]] = []
 
     def view(self, entity: int) -> View | None:
         return self.views.get(entity)
@@ -43,6 +46,14 @@ class Recorder:
     async def invoke(self, entity: int, mutator: str, args: Json, key: Key, actor: Actor | None) -> Json:
         self.calls.append((entity, mutator, args, key, actor))
         return {"done": True}
+
+    async def transact(self, avatar: int, changes: Sequence[Change], key: Key, result: Json | None) -> None:
+        self.transactions.append((avatar, list(changes), key, result))
+
+    async def bargain(self, avatar: int, trade: str, act: str, args: Json, key: Key) -> Json:
+        return {}
+
+    def bargain_ended(self, avatar: int, trade: str, code: str, commit: str) -> None: ...
 
 
 def handles() -> tuple[Recorder, Any, Handle]:

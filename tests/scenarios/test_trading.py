@@ -1,0 +1,26 @@
+"""Two players trade, on one server and on two, whatever happens meanwhile."""
+
+import pytest
+
+from tests.support.game import Game
+from tests.support.traders import meet, stored
+from tests.support.virtual import run_virtual
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_a_trade(servers: int) -> None:
+    async def play() -> None:
+        async with Game(servers) as game:
+            pair = await meet(game, "gs1", f"gs{servers}")
+            await pair.open()
+            await pair.offer({"wood": 2}, {"stone": 1})
+            assert await pair.confirm() == [{"committed": False}, {"committed": True}]
+            await pair.until_state("committed")
+            await game.until(lambda: not game.documents("tx"), 5, "the intent is gone")
+            assert stored(game, pair.a) == {"wood": 1, "stone": 1}
+            assert stored(game, pair.b) == {"stone": 2, "wood": 2}
+            assert pair.a.inventory == stored(game, pair.a)
+            assert pair.b.inventory == stored(game, pair.b)
+            pair.sound()
+
+    run_virtual(play())
