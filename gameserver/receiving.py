@@ -272,7 +272,7 @@ class Receiving:
         presence.on_attached = partial(self._paused, "attached", handed.frozen_ms)
         self._state.on_first_input(avatar, partial(self._paused, "input", handed.frozen_ms))
         me = (self._service.node_id, self._mesh.me.generation, owned.unit.epoch)
-        row = (avatar, number.session, number.connection, "moved", *me)
+        row = (avatar, number.session, number.connection, "handed", *me)  # to older gateways any code is ``moved``
         self._mesh.send(presence.gateway, MoveAnswers([row]))
 
     def _paused(self, until: str, frozen_ms: int) -> None:

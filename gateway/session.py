@@ -345,13 +345,14 @@ class Session:
         return [Moves(owner.server, move_rows(self.avatar, self.session, self.connection, owner.epoch, rows))]
 
     def move_refused(self, connection: int, code: str, server: str, epoch: int, said_by: str = "") -> Effects:
-        """A row of ``MoveAnswers``: the owner could not apply a move. When an avatar is handed off both the old and the
-        new owner say so: what the old one says of the present epoch is no news."""
+        """A row of ``MoveAnswers``: the owner could not apply a move. When an avatar is handed off both the old owner
+        (``moved``) and the new one (``handed``) say so: what they say of the present epoch is no news."""
         if self.state is not State.PLAYING or connection != self.connection:
             return []
         if code == "replaced":
             return self._end(closing.REPLACED)
-        if code == "moved" and said_by not in ("", self.owner.server) and epoch <= self.owner.epoch:
+        handed = code == "handed" or (code == "moved" and said_by not in ("", self.owner.server))
+        if handed and epoch <= self.owner.epoch:
             return [Count("moved_stale")]
         if code == "busy":
             self._moves_at_ms = min(self._moves_at_ms, self._clock.monotonic_ms() + BUSY_RETRY_MS)

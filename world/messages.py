@@ -253,7 +253,7 @@ class MoveBatch(Message, frozen=True, tag=43):
 
 class MoveAnswers(Message, frozen=True, tag=44):
     """One way back, only for rows not applied: (avatar, session, connection, code) with code moved | busy | replaced;
-    for moved: server, generation, epoch."""
+    for moved: server, generation, epoch. Unasked, from the new owner after a hand-off: code handed, and the same."""
 
     rows: list[tuple[U53, U53, U32, Short, Short, U32, U32]]
 

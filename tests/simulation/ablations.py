@@ -129,8 +129,8 @@ def reclaiming() -> Patches:
 
 
 def from_epoch() -> Patches:
-    """What an older owner says is believed: calls, deliveries, a session's events and views."""
-    events, view = Session.owner_events, Session.view
+    """What an older owner says is believed: calls, deliveries, a session's events and views, where an avatar is."""
+    events, view, refused = Session.owner_events, Session.view, Session.move_refused
 
     def heeded_events(self: Session, message: Events) -> Effects:
         return events(self, msgspec.structs.replace(message, epoch=max(message.epoch, self.owner.epoch)))
@@ -138,10 +138,17 @@ def from_epoch() -> Patches:
     def heeded_view(self: Session, epoch: int, x: float, y: float, radius: float) -> Effects:
         return view(self, max(epoch, self.owner.epoch), x, y, radius)
 
+    def heeded_refusal(
+        self: Session, connection: int, code: str, server: str, epoch: int, said_by: str = ""
+    ) -> Effects:
+        code = "moved" if code == "handed" else code
+        return refused(self, connection, code, server, epoch and max(epoch, self.owner.epoch))
+
     return [
         (EpochFence, "admit", lambda self, unit, from_epoch: True),
         (Session, "owner_events", heeded_events),
         (Session, "view", heeded_view),
+        (Session, "move_refused", heeded_refusal),
     ]
 
 
@@ -163,8 +170,9 @@ ABLATIONS: dict[str, Callable[[], Patches]] = {
 }
 
 
-# Seeds, from 0 on, among which at least one fails without the safeguard. ``from_epoch`` and ``reclaiming`` are not
-# here: what they hold off, others hold off too (operation keys and floors, dead generations; the CAS).
+# Seeds, from 0 on, among which at least one fails without the safeguard. ``reclaiming`` is not here: whoever went on
+# with a unit that another could still take is refused by the CAS at its next write and acknowledges nothing, and for
+# the late commit to land after that, offer, answer and both writes must all be late by more than a second at once.
 FOUND_WITHIN = {
     "digest": 20,
     "cas": 20,
@@ -175,6 +183,7 @@ FOUND_WITHIN = {
     "dead_generations": 60,
     "results": 20,
     "busy": 30,
+    "from_epoch": 20,
 }
 
 

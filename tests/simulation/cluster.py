@@ -156,6 +156,10 @@ class SimCluster:
         game = self.games.get(name)
         return game is not None and game.generation == generation and not self.stands_still(name)
 
+    def hindered(self, name: str) -> bool:
+        """It stood still or was cut off, or the store was away: then it could not write down what it told."""
+        return self.nodes[name].excused or any(strike.kind == "store_away" for strike in self.plan.strikes)
+
     @property
     def loop(self) -> VirtualLoop:
         return cast(VirtualLoop, asyncio.get_running_loop())

@@ -12,6 +12,7 @@ import orjson
 from cluster.bots.client import Client, ClientError, Json, Outcome
 from cluster.bots.wire import Socket
 from runtime.mesh.api import MeshError
+from tests.simulation.continuity import ROLLBACK_MS, Attachments, Record, Rollback
 from tests.simulation.picture import Picture
 from tests.simulation.watch import Command
 from tests.simulation.wire import SimSocket
@@ -88,6 +89,7 @@ class SimClient(Client):
             raise ConnectionRefusedError(url)
         if self._player.client is self:
             self._player.picture.clear()
+            self._player.attachments.connected()
         self.link = link = await self._cluster.accept(url, gateway, self, self._sim_rng.getrandbits(32))
         self.opening(cast(Socket, link))
 
@@ -134,6 +136,9 @@ class Player:
         self.client = SimClient(self.cluster, self, self.rng, urls[shift:] + urls[:shift])
         self.entered = asyncio.Event()
         self.session = 0
+        self.attachments = Attachments(lambda epoch: (self._unit, epoch) in self.cluster.watch.handed)
+        self._rollback = Rollback()
+        self.rollback_ms = 0.0  # the longest
         self.replaced: list[SimClient] = []  # what it was before the same account came in elsewhere
         self._own: OwnMotion | None = None
         self._moved_s = 0.0
@@ -164,7 +169,13 @@ class Player:
         self.cluster.trace.note(self.name, payload)
         if payload.startswith(b'{"t":"attached"'):
             self._stood = 0  # what was applied may have been rolled back: claim anew
-            self._own = None if b'"resync"' in payload else self._own
+            message = orjson.loads(payload)
+            self._own = None if message["resync"] is not None else self._own
+            for broken in self.attachments.attached(message["epoch"], message["resync"] is not None):
+                self.problem(broken)
+            self._taken(message["epoch"], message["last_input"])
+        if payload.startswith(b'{"t":"detached"'):
+            self.attachments.detached(orjson.loads(payload)["reason"])
         if payload.startswith(b'{"t":"event"'):
             client, message = self.client, orjson.loads(payload)
             if message["s"] != client.stream:
@@ -191,6 +202,7 @@ class Player:
         last = self._own
         if last is not None and now[:2] <= last[:2]:
             return
+        self._rollback.seen(Record(now.epoch, now.last_input, now.at_s * 1_000))
         self._own = now if self.entered.is_set() else None
         handed = (avatar_unit(self.client.avatar), now.epoch) in self.cluster.watch.handed
         if last is None or not (now.epoch == last.epoch or (now.epoch == last.epoch + 1 and handed)):
@@ -200,6 +212,22 @@ class Player:
         gap, walked = math.hypot(now.x - last.x, now.y - last.y), WALK_SPEED_M_PER_S * (now.at_s - last.at_s + HELD_S)
         if gap > walked:
             self.problem(f"from {last} to {now} are {gap:.1f} m")
+
+    def _taken(self, epoch: int, last_input: int) -> None:
+        """By another owner: what its predecessor had told is lost for ROLLBACK_MS at most, and not at all where that
+        one lives. A predecessor that stood still, was cut off or could not write is not judged."""
+        lost_ms, watch = self._rollback.taken(epoch, last_input), self.cluster.watch
+        self.rollback_ms = max(self.rollback_ms, lost_ms)
+        server, generation = watch.owners.get((self._unit, epoch - 1), ("", 0))
+        if not server or self.cluster.hindered(server):
+            return
+        bound_ms = 0 if self.cluster.lives(server, generation) else ROLLBACK_MS
+        if lost_ms > bound_ms:
+            self.problem(f"put back by {lost_ms:.0f} ms to the owner at epoch {epoch}")
+
+    @property
+    def _unit(self) -> str:
+        return avatar_unit(self.client.avatar)
 
     def lost(self, code: int, reason: str, attached: bool) -> None:
         if attached:
@@ -238,6 +266,7 @@ class Player:
         new.succeed(old)
         self.replaced.append(old)
         self.client, self._stood, self._own = new, 0, None
+        self._rollback.forget()
         await self._enter()
 
     async def _stay_connected(self) -> None:

@@ -14,7 +14,7 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.plan import Plan, draw
 from tests.simulation.player import Player
 from tests.simulation.trace import Trace
-from tests.simulation.watch import generation_watch, wall_clock_watch
+from tests.simulation.watch import epoch_watch, generation_watch, wall_clock_watch
 from tests.support.virtual import Deadlock, VirtualLoop
 from world.limits import REGION_M
 from world.natural import natural
@@ -51,6 +51,7 @@ def simulate(seed: int, without: str = "", keep_trace: bool = False) -> Report:
         with (
             ablation(without),
             generation_watch(report.problems),
+            epoch_watch(report.problems),
             wall_clock_watch(report.problems),
             warnings.catch_warnings(),
             asyncio.Runner(loop_factory=lambda: loop) as runner,
@@ -135,5 +136,6 @@ def _figures(cluster: SimCluster, players: list[Player], monitor: Monitor) -> di
         "killed": sum(node.starts - 1 - node.drains for node in cluster.nodes.values()),
         "drained": sum(node.drains for node in cluster.nodes.values()),
         "handed": len(cluster.watch.handed),
+        "rollback_ms": max(p.rollback_ms for p in players),
         "replaced": sum(len(p.replaced) for p in players),
     }

@@ -7,12 +7,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 from unittest import mock
 
 import msgspec
 
+from gameserver.invoking import Invoking
 from gameserver.records import ALIVE, ServerRecord
+from gameserver.transfers import Transfers
+from gateway.effects import Say
+from gateway.session import Effects, Session
 from runtime.mesh.commands import Commands
 from runtime.mesh.envelope import Envelope
 from runtime.mesh.node import MeshNode
@@ -21,8 +26,8 @@ from tests.simulation.trace import Trace
 from world.channels.effects import Apply
 from world.channels.receiver import CellReceiver
 from world.frames import DIGEST_TOPIC, read_head
-from world.ids import NodeId
-from world.messages import Message
+from world.ids import NodeId, avatar_unit
+from world.messages import Deliver, Events, Invoke, Message
 from world.unit_document import Head, UnitDocument
 
 UNITS = ("avatar:", "region:")
@@ -49,6 +54,7 @@ class StoreWatch:
         self.writes = 0
         self.ambushes: list[asyncio.Future[tuple[str, str]]] = []  # told of the next transfer: (giver, receiver)
         self.moves: defaultdict[str, list[asyncio.Future[str]]] = defaultdict(list)  # unit -> told of its next owner
+        self.owners: dict[tuple[str, int], tuple[str, int]] = {}
         self.handed: set[tuple[str, int]] = set()  # units, and the epochs that a living owner gave them to
         self._trace = trace
         self._table = table
@@ -75,6 +81,7 @@ class StoreWatch:
     def _check(self, key: str, head: Head) -> None:
         last = self.heads.get(key)
         self.heads[key] = head
+        self.owners[key, head.epoch] = (head.owner or self.owners.get((key, head.epoch), ("", 0))[0], head.generation)
         if last is None:
             return
         if head.version != last.version + 1:
@@ -166,6 +173,70 @@ def generation_watch(broken: list[str]) -> Iterator[None]:
         mock.patch.object(CellReceiver, "_apply", watched_apply),
     ):
         yield
+
+
+@contextmanager
+def epoch_watch(broken: list[str]) -> Iterator[None]:
+    """Whoever acts on the word of a unit's older owner, having acted on a newer one's, is written down in ``broken``:
+    a gateway by an avatar's events and views, a game server by the facts of actors and by deliveries."""
+    events, view = Session.owner_events, Session.view
+    remote: ContextVar[tuple[str, int] | None] = ContextVar("remote", default=None)  # whose word is served now
+    highest: dict[tuple[object, str], int] = {}
+
+    def heed(who: object, unit: str, epoch: int) -> None:
+        if epoch < highest.setdefault((who, unit), epoch):
+            broken.append(f"{type(who).__name__} heeds {unit} at epoch {epoch}, after {highest[who, unit]}")
+        highest[who, unit] = max(highest[who, unit], epoch)
+
+    def watched_events(self: Session, message: Events) -> Effects:
+        effects = events(self, message)
+        if message.epoch < self.owner.epoch and any(isinstance(effect, Say) for effect in effects):
+            broken.append(f"avatar {self.avatar} is told events of epoch {message.epoch}, after {self.owner.epoch}")
+        return effects
+
+    def watched_view(self: Session, epoch: int, x: float, y: float, radius: float) -> Effects:
+        effects = view(self, epoch, x, y, radius)
+        if epoch < self.owner.epoch and effects:
+            broken.append(f"avatar {self.avatar} looks where epoch {epoch} said, after {self.owner.epoch}")
+        return effects
+
+    def served(kind: type, word: Callable[[Any], tuple[str, int] | None]) -> Any:
+        serve = kind.serve  # type: ignore[attr-defined]
+
+        async def watched(self: Any, sender: Any, message: Any) -> Any:
+            remote.set(word(message))  # calls are served by a task each
+            return await serve(self, sender, message)
+
+        return watched
+
+    def acted(kind: type, name: str) -> Any:
+        act = getattr(kind, name)
+
+        async def watched(self: Any, *rest: Any) -> Any:
+            said = remote.get()
+            if said is not None:
+                heed(self, *said)
+            return await act(self, *rest)
+
+        return watched
+
+    with (
+        mock.patch.object(Session, "owner_events", watched_events),
+        mock.patch.object(Session, "view", watched_view),
+        mock.patch.object(Invoking, "serve", served(Invoking, _of_actor)),
+        mock.patch.object(Invoking, "_here", acted(Invoking, "_here")),
+        mock.patch.object(Transfers, "serve", served(Transfers, _of_giver)),
+        mock.patch.object(Transfers, "_receive", acted(Transfers, "_receive")),
+    ):
+        yield
+
+
+def _of_actor(message: Invoke) -> tuple[str, int] | None:
+    return None if message.actor is None else (avatar_unit(message.actor.avatar), message.actor.epoch)
+
+
+def _of_giver(message: Deliver) -> tuple[str, int]:
+    return message.giver, message.giver_epoch
 
 
 @contextmanager

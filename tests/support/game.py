@@ -210,7 +210,7 @@ class Game:
         for avatar, session, connection, code, server, _generation, epoch in message.rows:
             player = self.players[avatar]
             player.refused.append(code)
-            if code == "moved" and (session, connection) == (player.session, player.connection):
+            if code in ("moved", "handed") and (session, connection) == (player.session, player.connection):
                 player.told_moved(server, epoch)
 
     def _ended(self, sender: Sender, message: SessionEnded) -> None:

@@ -46,7 +46,7 @@ def say(message: Message) -> str:
             return f"HandedOver to {message.server} at epoch {message.epoch}"
         case MoveAnswers():
             _, _, _, code, server, _, epoch = message.rows[0]
-            return f"MoveAnswers {code}" + (f" to {server} at epoch {epoch}" if code == "moved" else "")
+            return f"MoveAnswers {code}" + (f" to {server} at epoch {epoch}" if server or code == "moved" else "")
         case Attached():
             return f"Attached at epoch {message.epoch}, {'with' if message.resync else 'no'} resync"
         case Moved():

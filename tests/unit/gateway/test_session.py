@@ -349,6 +349,7 @@ def test_moved_answers_attach_anew_unless_stale() -> None:
     play = Play().playing()
     assert play.do(play.core.move_refused(1, "moved", "gs2", 4)) == [Count("moved_stale")]
     assert play.do(play.core.move_refused(1, "moved", "gs2", 5, "gs9")) == [Count("moved_stale")], "an old owner's"
+    assert play.do(play.core.move_refused(1, "handed", "gs1", 5, "gs1")) == [Count("moved_stale")], "the owner's, late"
     assert of(play.do(play.core.move_refused(1, "moved", "gs2", 6, "gs9")), CallAttach)[0].server == "gs2"
     assert play.core.move_refused(7, "replaced", "", 0) == [], "another connection's"
 
