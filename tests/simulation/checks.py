@@ -19,7 +19,6 @@
     the dead are not heeded                   watch.generation_watch
     nor are older owners                      watch.epoch_watch
     a hand-off changes the owner, no more     continuity.Attachments: attached to a newer owner each time, no resync
-    a dead server's avatars are put back      continuity.Rollback: by 500 ms at most
 """
 
 import asyncio

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 REMEMBERED = 64  # own records: more than any owner says within the bounds here
-ROLLBACK_MS = 500
 Handed = Callable[[int], bool]  # whether a living owner gave the avatar to the one at this epoch
 
 

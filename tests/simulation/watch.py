@@ -54,7 +54,7 @@ class StoreWatch:
         self.writes = 0
         self.ambushes: list[asyncio.Future[tuple[str, str]]] = []  # told of the next transfer: (giver, receiver)
         self.moves: defaultdict[str, list[asyncio.Future[str]]] = defaultdict(list)  # unit -> told of its next owner
-        self.owners: dict[tuple[str, int], tuple[str, int]] = {}
+        self.owners: dict[tuple[str, int], tuple[str, int]] = {}  # (unit, epoch) -> the last (server, generation)
         self.handed: set[tuple[str, int]] = set()  # units, and the epochs that a living owner gave them to
         self._trace = trace
         self._table = table
@@ -81,7 +81,7 @@ class StoreWatch:
     def _check(self, key: str, head: Head) -> None:
         last = self.heads.get(key)
         self.heads[key] = head
-        self.owners[key, head.epoch] = (head.owner or self.owners.get((key, head.epoch), ("", 0))[0], head.generation)
+        self.owners[key, head.epoch] = (head.owner, head.generation)  # none: it was saved whole, and released
         if last is None:
             return
         if head.version != last.version + 1:
