@@ -21,6 +21,7 @@ from cluster.verbs.init_couchbase import init_couchbase
 from cluster.verbs.login import login
 from cluster.verbs.migrate_store import migrate_store
 from cluster.verbs.reset import reset
+from cluster.verbs.search import search
 from cluster.verbs.status import status
 from cluster.verbs.store import store
 from cluster.verbs.up import up
@@ -41,7 +42,7 @@ Start with  projectk up  and open the Play URL in two windows. Every setting is 
 )
 for verb in (up, bots, init_couchbase, migrate_store, reset, version):
     app.command()(verb)
-for asking in (status, events, drain, handoff, deploy):
+for asking in (status, events, search, drain, handoff, deploy):
     app.command(rich_help_panel="A running cluster")(asking)
 for verb in (broker, store, login, gateway, gameserver, healthcheck):
     app.command(rich_help_panel="One process by itself")(verb)

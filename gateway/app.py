@@ -23,6 +23,7 @@ from runtime.service import Service
 from runtime.store.access import reach_store
 from runtime.store.api import Store
 from runtime.store.format import agree
+from runtime.store.search_open import open_search
 from world.describe import describe
 from world.limits import GATEWAY_LOAD_MS
 from world.terrain import ground
@@ -68,10 +69,12 @@ async def start(service: Service) -> None:
         http=url,
         load={"ops": ops_url},
     )
+    search = open_search(settings, mesh)
+    service.on_close(search.close)
     gateway = build(service, mesh)
     server, observers = build_http(gateway, url)
     serving = service.spawn(server.serve(sockets=many(listener)), "http", loop=True)
-    ops = build_ops_server(gateway, token)
+    ops = build_ops_server(gateway, token, search)
     serving_ops = service.spawn(ops.serve(sockets=[ops_listener]), "ops", loop=True)
     service.spawn(observers.loop(), "observe", loop=True)
     service.spawn(_tell_load(gateway, ops_url), "load", loop=True)

@@ -90,6 +90,28 @@ def test_layers_import_downwards_only() -> None:
     assert not wrong, "\n" + "\n".join(wrong)
 
 
+def test_game_servers_and_rules_cannot_search_the_store() -> None:
+    """The live path knows keys: a search is an operator's, and slow. Neither by import nor by message; logins and
+    brokers have no business with it either."""
+    wrong = [
+        f"{path}:{line} imports {name}"
+        for path, tree, _text in modules("world", "gameserver", "login", "broker")
+        for line, name in imported(tree)
+        if name.startswith("runtime.store.search")
+    ]
+    wrong += [
+        f"{path} speaks of searches"
+        for path, _tree, text in modules("gameserver", "login", "broker", "world/rules")
+        if "StoreSearch" in text
+    ]
+    reach = {path for path, tree, _text in modules("runtime") for _, name in imported(tree) if "store.search" in name}
+    assert not wrong, "\n" + "\n".join(wrong)
+    assert reach <= {
+        "runtime/store/app.py",
+        *(f"runtime/store/search{part}.py" for part in ("_open", "_sqlite", "_n1ql")),
+    }
+
+
 def test_the_world_is_pure() -> None:
     wrong = []
     for path, tree, _text in modules("world"):

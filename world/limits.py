@@ -272,6 +272,16 @@ GUESTS_PER_S: Final = 20  # per client address; generous, because a school share
 GUESTS_BURST: Final = 1_000
 GUEST_ADDRESSES: Final = 10_000  # least recently seen forgotten
 
+SEARCH_MS: Final = 2_000  # an operator's search of the store; then what was found is told, and that it was cut
+SEARCH_CALL_MS: Final = 4_800  # a gateway waits for the store's answer: some wait for others; below OPS_CALL_MS
+SEARCH_QUEUED_SEARCHES: Final = 2  # the one that runs among them: together below SEARCH_CALL_MS
+SEARCH_ROWS: Final = 1_000
+SEARCH_DEFAULT_ROWS: Final = 50
+SEARCH_STEPS: Final = 5_000  # of SQLite's virtual machine between two looks at the clock
+SEARCH_WORD_CHARACTERS: Final = 64
+SEARCH_CONNECT_MS: Final = 1_000  # to a node of Couchbase
+SEARCH_ANSWER_BYTES: Final = 4 << 20  # of the query service
+
 # -- operators -------------------------------------------------------------------------------------------------------
 NOTE_BYTES: Final = 2_048  # one note's detail as JSON; a longer one is left out, and said so
 REPAIR_NOTE_MS: Final = 1_000  # at most one note of repaired channels per publisher in this time

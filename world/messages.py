@@ -146,6 +146,23 @@ class StoreNumber(Message, frozen=True, tag=27):
     value: U53
 
 
+class StoreSearch(Message, frozen=True, tag=28):
+    """Gateways only, for operators. ``what``: item | player; answer: StoreFound (runtime.store.search)."""
+
+    what: Short
+    word: Name
+    at_least: U53 = 1
+    limit: U32 = 50
+
+
+class StoreFound(Message, frozen=True, tag=29):
+    """Rows (unit, entity, name, server, count)."""
+
+    rows: list[tuple[DocumentKey, U53, Text, Name, U53]]
+    more: bool = False
+    cut: bool = False
+
+
 # -- login (gateway -> login) ----------------------------------------------------------------------------------------
 class LoginGuest(Message, frozen=True, tag=30):
     address: Name = ""  # the client's, for limits and audit

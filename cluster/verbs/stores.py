@@ -3,14 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from runtime.service import StartRefused
 from runtime.store.api import StoreOpenError
 from runtime.store.migration import WholeStore
-from runtime.store.sqlite import SqliteStore
-
-SQLITE = "sqlite://"  # and an absolute path
+from runtime.store.opening import SqliteUrl, open_store, parse_store_url
 
 
 class OpenedStore(NamedTuple):
@@ -19,24 +17,23 @@ class OpenedStore(NamedTuple):
 
 
 @asynccontextmanager
-async def opened(url: str, *, new: bool = False) -> AsyncIterator[OpenedStore]:
+async def opened(address: str, *, new: bool = False) -> AsyncIterator[OpenedStore]:
     """``new``: make the file where there is none. Raises StartRefused."""
-    path = file_of(url, new=new)
     try:
-        store = SqliteStore(path)
+        url = parse_store_url(address)
+        if isinstance(url, SqliteUrl) and not new:
+            check_file(url.path)
+        store = cast(WholeStore, await open_store(url))  # every store can tell all it holds
     except StoreOpenError as error:
-        raise StartRefused(f"{error} A world that runs has to be stopped first.") from error
+        hint = " Stop the world first." if "in use" in str(error) else ""
+        raise StartRefused(f"{error}{hint}") from error
     try:
-        yield OpenedStore(store, f"{SQLITE}{path}")
+        yield OpenedStore(store, str(url))
     finally:
         await store.close()
 
 
-def file_of(url: str, *, new: bool = False) -> Path:
-    """Raises StartRefused."""
-    if not url.startswith(SQLITE):
-        raise StartRefused(f"{url}: no store like sqlite:///srv/world/store/world.sqlite or couchbase://host/bucket.")
-    path = Path(url.removeprefix(SQLITE)).resolve()
-    if not new and not path.is_file():
-        raise StartRefused(f"{url}: there is no file {path}.")
-    return path
+def check_file(path: Path) -> None:
+    """Raises StoreOpenError: opening would make an empty one."""
+    if not path.is_file():
+        raise StoreOpenError(f"There is no store {path}.")

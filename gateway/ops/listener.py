@@ -19,9 +19,11 @@ from gateway.ops.events import EventStream
 from gateway.ops.nodes import Nodes
 from gateway.ops.openapi import DOCUMENT
 from gateway.ops.requests import reply
+from gateway.ops.search import Searching
 from gateway.ops.token import same_token
 from gateway.problems import Problem, on_error, on_http_exception, on_problem, problem_response
 from gateway.server import QuietServer
+from runtime.store.search import Search
 from world.limits import CLIENT_CLOSE_MS, OPS_BACKLOG_CONNECTIONS
 
 
@@ -51,9 +53,9 @@ async def _openapi(_request: Request) -> Response:
     return reply(DOCUMENT)
 
 
-def build_ops(gateway: Gateway, token: str) -> Starlette:
+def build_ops(gateway: Gateway, token: str, search: Search) -> Starlette:
     mesh = gateway.mesh
-    parts = (Nodes(mesh, gateway.clock), Entities(gateway), Deployments(mesh), EventStream(gateway))
+    parts = (Nodes(mesh, gateway.clock), Entities(gateway), Deployments(mesh), EventStream(gateway), Searching(search))
     return Starlette(
         routes=[*(route for part in parts for route in part.routes()), Route("/v1/ops/openapi.json", _openapi)],
         middleware=[Middleware(SecurityHeaders), Middleware(Authorized, token, gateway), Middleware(CappedBody)],
@@ -61,11 +63,11 @@ def build_ops(gateway: Gateway, token: str) -> Starlette:
     )
 
 
-def build_ops_server(gateway: Gateway, token: str) -> QuietServer:
+def build_ops_server(gateway: Gateway, token: str, search: Search) -> QuietServer:
     """Run it with ``serve(sockets=[…])``; ``should_exit`` begins its stop."""
     return QuietServer(
         Config(
-            build_ops(gateway, token),
+            build_ops(gateway, token, search),
             http=capped_http(gateway.counters),
             ws="none",
             lifespan="off",

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from gateway.ops import problems as own
 from gateway.problems import STATUS
+from world.limits import SEARCH_DEFAULT_ROWS, SEARCH_ROWS, SEARCH_WORD_CHARACTERS
 
 _NODE = "[a-z]{2}[0-9]{1,4}"
 
@@ -71,6 +72,19 @@ ROUTES = (
         {200: "text/event-stream"},
         ("too_many_readers",),
         (("follow", {"type": "boolean", "default": True}),),
+    ),
+    _Route(
+        "get",
+        "/v1/ops/search",
+        "Who holds an item, or whose name contains a text, in the documents of the store",
+        {200: "the first hits; more: there are others; cut: its time was over before all was looked at"},
+        ("too_many_searches", "search_unavailable"),
+        (
+            ("item", {"type": "string", "minLength": 1, "maxLength": SEARCH_WORD_CHARACTERS}),
+            ("at_least", {"type": "integer", "minimum": 1, "default": 1}),
+            ("player", {"type": "string", "minLength": 1, "maxLength": SEARCH_WORD_CHARACTERS}),
+            ("limit", {"type": "integer", "minimum": 1, "maximum": SEARCH_ROWS, "default": SEARCH_DEFAULT_ROWS}),
+        ),
     ),
     _Route("get", "/v1/ops/openapi.json", "This document", {200: "OpenAPI 3.1"}),
 )

@@ -12,6 +12,8 @@ STATUS = {
     "no_owner": 409,
     "not_taken": 409,
     "too_many_readers": 503,
+    "too_many_searches": 503,
+    "search_unavailable": 503,
     "unreachable": 503,
 }
 

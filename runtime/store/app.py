@@ -14,6 +14,7 @@ from runtime.notes import Notes
 from runtime.service import Service
 from runtime.store.api import StoreOpenError
 from runtime.store.opening import SqliteUrl
+from runtime.store.search_sqlite import SqliteSearch, serve_search
 from runtime.store.server import StoreServer
 from runtime.store.sqlite import SqliteStore
 
@@ -41,6 +42,9 @@ async def start(service: Service) -> None:
         subscribes_state=False,
     )
     build(service, mesh, store)
+    searching = SqliteSearch(url.path)
+    serve_search(mesh, searching)
+    service.on_stop(searching.close)
     drainable(service, mesh, Notes(mesh, service.clock))
     mesh.update_me(status="ready")
     service.log.info("serving", generation=mesh.me.generation)

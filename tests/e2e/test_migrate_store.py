@@ -71,4 +71,4 @@ async def refuses_what_runs(source: Path, folder: Path, *words: str) -> None:
     finally:
         await store.close()
     assert done.returncode == 2
-    assert "already in use by another process. A world that runs has to be stopped first." in done.stderr
+    assert "already in use by another process. Stop the world first." in done.stderr

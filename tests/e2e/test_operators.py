@@ -1,6 +1,7 @@
 """An operator at a running cluster: looks, sends a game server and a gateway away, and nobody who plays is harmed."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ async def drains(running: Cluster) -> None:
     ]
     async with players(running.url, 4, running.gateways) as crowd:
         await asyncio.gather(*map(gathers, crowd))
+        await finds(running, crowd)
         node = crowd[0].client.server
         before = [(p.client.session, p.client.connection, dict(p.client.inventory)) for p in crowd]
         assert f"{node} has ended." in await asked(running, "drain", node, "--wait")
@@ -58,6 +60,16 @@ async def drains(running: Cluster) -> None:
         await gateway_drains(running, crowd)
     assert ("drain", "began") in kinds
     assert ("handoff", None) in kinds
+
+
+async def finds(running: Cluster, crowd: list[Player]) -> None:
+    """The store is searched while people play: who holds what they gathered, and a player by a part of the name."""
+    client = next(player.client for player in crowd if player.client.inventory)
+    item, count = next(iter(client.inventory.items()))
+    hits = json.loads(await asked(running, "search", "item", item, "--at-least", str(count), "--json"))["hits"]
+    assert (client.avatar, count) in [(hit["entity"], hit["count"]) for hit in hits]
+    named = await asked(running, "search", "player", client.name[1:].upper())
+    assert str(client.avatar) in named
 
 
 async def gateway_drains(running: Cluster, crowd: list[Player]) -> None:

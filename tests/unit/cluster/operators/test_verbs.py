@@ -1,5 +1,6 @@
 """The operators' verbs over scripted answers: what is printed, and the exit codes."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 from cluster.cli import app
 from cluster.operators.api import Cluster, Json
 from cluster.operators.found import CannotAsk, Found
+from runtime.store.sqlite import SqliteStore
 
 Answers = dict[tuple[str, str], Callable[[httpx.Request], httpx.Response]]
 
@@ -193,3 +195,46 @@ def test_nobody_to_follow_it_at_ends_the_following(script: Script, monkeypatch: 
     script.says("POST", "/v1/ops/deployments", {"id": "d1", "state": "running", "steps": []}, status=202)
     script.answers["GET", "/v1/ops/deployments/d1"] = gone
     assert "No gateway answers" in str(run("deploy").exception)
+
+
+# -- search -----------------------------------------------------------------------------------------------------------
+HIT = {"entity": 281474976710663, "kind": "avatar", "name": "Mossy Otter", "unit": "avatar:281474976710663"}
+
+
+def test_search_shows_who_holds_an_item_and_that_there_is_more(script: Script) -> None:
+    hits = [HIT | {"server": "gs1", "count": 12}, HIT | {"server": None, "count": 3, "name": ""}]
+    found = {"hits": hits, "more": True, "cut": True}
+    script.says("GET", "/v1/ops/search?item=wood&limit=2&at_least=3", found)
+    done = run("search", "item", "wood", "--at-least", "3", "--limit", "2")
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.output.splitlines()]
+    assert lines[0] == ["count", "name", "kind", "entity", "server"]
+    assert lines[1] == ["12", "Mossy", "Otter", "avatar", "281474976710663", "gs1"]
+    assert lines[2] == ["3", "-", "avatar", "281474976710663", "-"]
+    assert "more than these 2" in done.output
+    assert "Cut after 2 s" in done.output
+    script.says("GET", "/v1/ops/search?player=%C3%84+b&limit=50", {"hits": [], "more": False, "cut": False})
+    assert run("search", "player", "Ä b").output == "Nobody.\n"
+    assert orjson.loads(run("search", "item", "wood", "--at-least", "3", "--limit", "2", "--json").output) == found
+
+
+def test_search_reads_the_file_of_a_world_that_is_stopped(tmp_path: Path) -> None:
+    async def make() -> None:
+        store = SqliteStore(tmp_path / "store" / "world.sqlite")
+        document = {
+            "owner": "",
+            "data": {"entities": {str(HIT["entity"]): {"name": "Mossy Otter", "items": {"wood": 4}}}},
+        }
+        await store.insert(str(HIT["unit"]), orjson.dumps(document))
+        await store.close()
+
+    asyncio.run(make())
+    words = ("--offline", "--data", str(tmp_path), "--json")
+    found = orjson.loads(run("search", "item", "wood", *words).output)
+    assert found == {"hits": [HIT | {"server": None, "count": 4}], "more": False, "cut": False}
+    assert orjson.loads(run("search", "player", "OTT", *words).output)["hits"] == [HIT | {"server": None}]
+    mistake = run("search", "item", "a b", *words)
+    assert str(mistake.exception) == "An item's name is letters, digits and _."
+    nothing = run("search", "item", "wood", "--offline", "--data", str(tmp_path / "x"))
+    assert "There is no store" in str(nothing.exception)
+    assert not (tmp_path / "x").exists()

@@ -11,6 +11,7 @@ from gateway.ops.listener import build_ops, build_ops_server
 from gateway.server import bind
 from runtime.mesh.api import Sender
 from runtime.service import Service
+from runtime.store.search import MeshSearch
 from tests.unit.gateway.support import StubMesh
 from world.ids import NodeId
 from world.messages import Json, Noted
@@ -45,7 +46,7 @@ async def desk() -> AsyncIterator[Desk]:
     async with service:
         mesh = StubMesh()
         gateway = Gateway(service, mesh)
-        transport = httpx.ASGITransport(build_ops(gateway, TOKEN), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(build_ops(gateway, TOKEN, MeshSearch(mesh)), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://ops", headers=BEARER) as http:
             yield Desk(gateway, mesh, http)
 
@@ -58,7 +59,7 @@ async def live_desk() -> AsyncIterator[Desk]:
     async with service:
         mesh = StubMesh()
         gateway = Gateway(service, mesh)
-        server = build_ops_server(gateway, TOKEN)
+        server = build_ops_server(gateway, TOKEN, MeshSearch(mesh))
         serving = service.spawn(server.serve(sockets=[listener]), "ops")
         await server.listening.wait()
         base = f"http://127.0.0.1:{listener.getsockname()[1]}"

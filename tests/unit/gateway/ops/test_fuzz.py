@@ -13,7 +13,18 @@ from gateway.ops.openapi import DOCUMENT, ROUTES
 from gateway.problems import STATUS
 from tests.support.aio import run
 from tests.unit.gateway.ops.desk import desk
-from world.messages import AskDeployment, Deploy, Deployment, Drain, GiveAway, HandedOver, Member, Ok
+from world.messages import (
+    AskDeployment,
+    Deploy,
+    Deployment,
+    Drain,
+    GiveAway,
+    HandedOver,
+    Member,
+    Ok,
+    StoreFound,
+    StoreSearch,
+)
 
 WORDS = [
     "v1",
@@ -39,7 +50,9 @@ paths = st.one_of(
     st.builds(lambda part, name, act: f"/v1/ops/{part}/{name}{act}", st.sampled_from(WORDS), segment, action),
     st.builds(lambda parts: "/" + "/".join(parts), st.lists(segment, max_size=4)),
 )
-queries = st.sampled_from(["", "?follow=false", "?force=true", "?force=maybe", "?x=1", "?force=true&force=true"])
+queries = st.sampled_from(
+    ["", "?follow=false", "?force=true", "?force=maybe", "?x=1", "?force=true&force=true", "?item=wood", "?player=%00"]
+)
 bodies = st.one_of(
     st.just(b""),
     st.just(b"{}"),
@@ -51,6 +64,7 @@ ALLOWED = {200, 202} | set(STATUS.values()) | set(own.STATUS.values())
 ANSWERS: dict[type, Any] = {
     Drain: lambda _m: Ok(),
     GiveAway: lambda m: HandedOver(m.unit, m.to or "gs2", 1, 2),
+    StoreSearch: lambda _m: StoreFound([]),
     Deploy: lambda _m: Deployment({"id": "d1"}),
     AskDeployment: lambda _m: Deployment({"id": "d1"}),
 }

@@ -20,6 +20,8 @@ from world.messages import (
     Message,
     Moved,
     Ok,
+    StoreFound,
+    StoreSearch,
 )
 
 AVATAR = entity_id(AVATAR_KIND, 7)
@@ -218,5 +220,49 @@ def test_wrong_requests_are_problems_and_reach_nobody(
         async with desk() as at:
             assert code_of(await at.http.request(method, path, content=body)) == code
             assert at.mesh.sent == []
+
+    run(play())
+
+
+# -- search -----------------------------------------------------------------------------------------------------------
+def test_a_search_is_asked_of_the_store_and_told() -> None:
+    async def play() -> None:
+        async with desk() as at:
+            second(at, "store", "st1")
+            row = (UNIT, AVATAR, "Mossy Otter", "gs1", 12)
+            at.mesh.answers[StoreSearch] = lambda _m: StoreFound([row], more=True)
+            answer = await at.get("/v1/ops/search?item=wood&at_least=10&limit=1")
+            hit = {"entity": AVATAR, "kind": "avatar", "name": "Mossy Otter", "unit": UNIT, "server": "gs1"}
+            assert answer.json() == {"hits": [hit | {"count": 12}], "more": True, "cut": False}
+            assert at.mesh.sent == [("st1", StoreSearch("item", "wood", 10, 1))]
+            at.mesh.answers[StoreSearch] = lambda _m: StoreFound([(UNIT, AVATAR, "Mossy Otter", "", 0)], cut=True)
+            answer = await at.get("/v1/ops/search?player=OTT")
+            assert answer.json() == {"hits": [hit | {"server": None}], "more": False, "cut": True}
+
+    run(play())
+
+
+def test_a_search_that_cannot_be_is_a_problem() -> None:
+    async def play() -> None:
+        async with desk() as at:
+            assert code_of(await at.get("/v1/ops/search?item=wood")) == (503, "search_unavailable")  # no store
+            second(at, "store", "st1")
+            for query in (
+                "",
+                "item=wood&player=x",
+                "item=",
+                "item=a%22b",
+                "item=wood&limit=0",
+                "player=x&at_least=1",
+                "x=1",
+            ):
+                assert code_of(await at.get(f"/v1/ops/search?{query}")) == (400, "bad_request")
+            assert at.mesh.sent == []
+            at.mesh.answers[StoreSearch] = lambda _m: Refused("too_many_searches", "2 searches are under way")
+            busy = await at.get("/v1/ops/search?item=wood")
+            assert code_of(busy) == (503, "too_many_searches")
+            assert busy.headers["retry-after"] == "1"
+            at.mesh.answers[StoreSearch] = lambda _m: Unreachable()
+            assert code_of(await at.get("/v1/ops/search?item=wood")) == (503, "search_unavailable")
 
     run(play())
