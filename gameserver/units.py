@@ -1,7 +1,8 @@
 """The table of units this server owns, and their persistence.
 
-One write per unit is in flight; what is changed meanwhile joins the next. COMMIT changes are written at once, the
-rest in a group every WRITE_BEHIND_MS. Whoever depends on a version awaits it::
+One write per unit is in flight; what is changed meanwhile joins the next. COMMIT changes are written at once, to the
+disks of a majority of the store's nodes; the rest in a group every WRITE_BEHIND_MS, to their memory. Whoever depends on
+a version awaits it::
 
     owned = table.get(key)
     pending = owned.unit.invoke(...)                    synchronous, on the working copy
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 from gameserver.documents import Documents, Overtaken, sleep_ms
 from runtime.service import Service
-from runtime.store.api import Ambiguous, TooLarge, Unavailable
+from runtime.store.api import Ambiguous, Durability, TooLarge, Unavailable
 from world.entity import COMMIT
 from world.limits import STORE_GIVE_UP_MS, WRITE_BEHIND_MS
 from world.unit import Property, Unit
@@ -183,7 +184,8 @@ class UnitTable:
         write_id = self._documents.new_write_id()
         version = unit.begin_write()
         value = unit.document(self._service.node_id, self._generation, write_id, self._documents.format)
-        cas = await self._documents.write(owned.key, value, unit.cas, write_id)
+        level = Durability.PERSIST_TO_MAJORITY if unit.write_urgency is COMMIT else Durability.MAJORITY
+        cas = await self._documents.write(owned.key, value, unit.cas, write_id, durability=level)
         self.writes += 1
         changes = unit.landed(version, cas)
         if owned.gone:

@@ -384,6 +384,11 @@ class Unit:
         """The version in flight."""
         return None if self._write is None else self._write.version
 
+    @property
+    def write_urgency(self) -> DurabilityClass | None:
+        """The most urgent class of what the write in flight holds; None: of nothing but what is volatile."""
+        return None if self._write is None else self._write.urgency
+
     def begin_write(self) -> int:
         """Freeze all of the working copy as the next version; one at a time."""
         assert self._write is None, "one write in flight"

@@ -2,6 +2,8 @@
 
 ``python -m tests.bench [--count 500] [--seconds 60] [--out FILE]``. It measures and asserts nothing but its own health:
 figures belong to a machine, and are written down in docs/performance.md with it.
+
+``python -m tests.bench durability``: what a ``kill -9`` takes away of each durability class.
 """
 
 import json
@@ -20,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.durability import durability
 from tests.support.cluster import COMMAND, Cluster, cluster, environment
 from tests.support.processes import cpu_seconds, resident_bytes
 
@@ -104,4 +107,8 @@ def show(report: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, which stops the cluster
-    typer.run(bench)
+    if sys.argv[1:2] == ["durability"]:
+        sys.argv.pop(1)
+        typer.run(durability)
+    else:
+        typer.run(bench)

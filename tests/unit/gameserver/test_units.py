@@ -8,6 +8,7 @@ import pytest
 from gameserver.documents import NOT_THERE, Documents
 from gameserver.units import Fenced, Owned, StoreGone, UnitTable
 from runtime.service import Service
+from runtime.store.api import Durability
 from runtime.store.memory import Faults, MemoryStore
 from tests.support.virtual import run_virtual
 from world.entity import WRITE_BEHIND
@@ -98,6 +99,40 @@ def test_write_behind_is_written_within_its_time() -> None:
             shop.table.touch(owned)
             await asyncio.sleep(WRITE_BEHIND_MS / 1_000 + 0.01)
             assert shop.head.version == 2
+
+    run_virtual(scenario())
+
+
+def test_each_class_is_written_as_durably_as_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is joined in one write the most urgent counts."""
+    levels: list[Durability] = []
+    replace = MemoryStore.replace
+
+    async def noted(store: MemoryStore, key: str, value: bytes, cas: int, *, durability: Durability) -> int:
+        levels.append(durability)
+        return await replace(store, key, value, cas, durability=durability)
+
+    monkeypatch.setattr(MemoryStore, "replace", noted)
+
+    async def scenario() -> None:
+        async with Service.for_test() as service:
+            shop = Shop(service, Faults(random.Random(1), delay_ms=(10.0, 10.0)))
+            owned = await shop.stock()
+            owned.unit.save(WRITE_BEHIND)
+            shop.table.touch(owned)
+            await shop.table.committed(owned, 2)
+            assert levels == [Durability.MAJORITY]
+            owned.unit.save(WRITE_BEHIND)
+            await shop.table.committed(owned, shop.give(owned))
+            assert levels == [Durability.MAJORITY, Durability.PERSIST_TO_MAJORITY]
+            owned.unit.save(WRITE_BEHIND)
+            waiting = service.spawn(shop.table.committed(owned, 4), "waits for what is written behind")
+            await asyncio.sleep(0.005)
+            version = shop.give(owned)
+            assert version == 5, "not of the write in flight, which is less durable"
+            await shop.table.committed(owned, version)
+            assert waiting.done()
+            assert levels[2:] == [Durability.MAJORITY, Durability.PERSIST_TO_MAJORITY]
 
     run_virtual(scenario())
 
