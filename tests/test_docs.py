@@ -81,6 +81,7 @@ def python_names(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
 def test_limits_named_exist() -> None:
     named = set(re.findall(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)`", text_of(*DOCUMENTS)))
     known = set(vars(limits)) | {"FLAG_CORRECTED", "ROUTER_MANDATORY"}  # of world.frames, of ZeroMQ
+    known |= set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "compose.yaml").read_text()))
     assert not {name for name in named if not name.startswith("PROJECTK_")} - known
 
 
