@@ -244,10 +244,10 @@ class Talks:
             self._presences.tell(avatar, view)
 
     def attached(self, presence: Presence, anew: bool) -> None:
-        """Its client is here. ``anew``: it was in the world before, and missed events that are gone: it is told the
-        state again, or that nothing it believes to be open is."""
+        """Its client is here, perhaps loaded anew in the middle of a trade: it is told the state again. ``anew``: it
+        was in the world before, and missed events that are gone: also that nothing it believes to be open is."""
         seat = self._seats.get(presence.avatar)
-        if anew:
+        if anew or (seat is not None and not seat.is_over):
             view = seat.view if seat is not None else closed("", "lost")
             self._presences.tell(presence.avatar, view)
 
