@@ -50,6 +50,8 @@ export class Ui {
     /** @type {string[]} */
     this.lines = [];
     this.items = /** @type {{name: string, label: string, color: string}[]} */ ([]);
+    // a window that changes its size goes on showing the last line
+    new ResizeObserver(() => (this.log.scrollTop = this.log.scrollHeight)).observe(this.log);
     byId("chat-form").addEventListener("submit", (/** @type {Event} */ event) => this.#submit(event));
     this.input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
       if (event.key === "Escape") this.input.blur();
