@@ -138,6 +138,7 @@ def test_a_role_is_hardened_stops_in_time_and_is_checked(name: str) -> None:
     role = service["command"][0]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
+    assert service["init"] is True  # as process 1, Python would not hear SIGTERM before it has a handler
     assert "user" not in service  # the image's, which is not root
     assert service["restart"] == "unless-stopped"
     assert seconds(service["stop_grace_period"]) * 1_000 > DRAIN_MS + PROCESS_STOP_MS + 5_000
