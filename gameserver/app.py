@@ -6,7 +6,7 @@ from gameserver.server import GameServer
 from runtime.mesh.api import Mesh
 from runtime.mesh.open import open_mesh
 from runtime.service import Service
-from runtime.store.access import reach_store
+from runtime.store.access import serve_store
 from runtime.store.api import Store
 from runtime.store.format import agree
 
@@ -14,8 +14,7 @@ from runtime.store.format import agree
 async def start(service: Service) -> None:
     """A real one: joins the mesh to reach the store, rises to the generation it finds there, serves."""
     mesh = await open_mesh(service, role="gameserver", node_id=service.node_id, generation=None, publishes_state=True)
-    store = await reach_store(service.settings, mesh)
-    service.on_close(store.close)
+    store = await serve_store(service, mesh)
     await begin(service, mesh, store)
     service.ready(command=mesh.me.command, state=mesh.me.state)
 

@@ -18,7 +18,7 @@ from runtime.mesh import open_mesh
 from runtime.mesh.api import Mesh, Refused, Sender
 from runtime.notes import Notes
 from runtime.service import Service
-from runtime.store.access import reach_store
+from runtime.store.access import serve_store
 from runtime.store.api import Store, StoreError
 from runtime.store.format import AgreedFormat, agree
 from world.limits import ACCESS_TOKEN_S, DRAIN_SETTLE_MS, RESUME_TOKEN_S
@@ -175,8 +175,7 @@ async def start(service: Service) -> None:
         publishes_state=False,
         subscribes_state=False,
     )
-    store = await reach_store(service.settings, mesh)
-    service.on_close(store.close)
+    store = await serve_store(service, mesh)
     agreed = await agree(store, service.settings.world_seed)
     login = build(service, mesh, store, private=private, agreed=agreed)
     service.spawn(agreed.follow(store), "format", loop=True)

@@ -1,7 +1,7 @@
 """The command plane's messages of a hand-off, part of the table of ``world.messages``; docs/protocol/10 tells how they
 follow one another."""
 
-from world.message_values import U16, U32, U53, HandedAvatar, Message, Name, Short
+from world.message_values import U16, U32, HandedAvatar, Message, Name, Short, StoreToken
 
 
 class HandOffAhead(Message, frozen=True, tag=68):
@@ -21,7 +21,7 @@ class HandOff(Message, frozen=True, tag=65):
 
     unit: Name
     epoch: U32
-    cas: U53
+    cas: StoreToken
     document: bytes
     avatar: HandedAvatar | None = None
 

@@ -7,6 +7,7 @@ import msgspec
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 U53 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+StoreToken = Annotated[int, msgspec.Meta(ge=0)]  # Couchbase's take all of 64 bits, which is what MessagePack carries
 Name = Annotated[str, msgspec.Meta(max_length=128)]
 Short = Annotated[str, msgspec.Meta(max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=4_096)]

@@ -20,11 +20,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from runtime.store.api import Durability, Store, StoreOpenError
 from world.limits import STORE_CREDENTIAL_BYTES
+
+if TYPE_CHECKING:
+    from runtime.store.couchbase import CouchbaseStore
 
 USER, PASSWORD = "PROJECTK_STORE_USER", "PROJECTK_STORE_PASSWORD"
 CREDENTIALS = (USER, f"{USER}_FILE", PASSWORD, f"{PASSWORD}_FILE")  # environment variables, no settings
@@ -124,7 +127,14 @@ async def open_store(url: StoreUrl | str, credentials: Credentials | None = None
         from runtime.store.sqlite import SqliteStore  # imported only where it is used: each pulls in its database
 
         return SqliteStore(url.path)
-    raise StoreOpenError(f"{url}: this release only opens SQLite.")
+    return await open_couchbase(url, credentials)
+
+
+async def open_couchbase(url: CouchbaseUrl, credentials: Credentials | None = None) -> "CouchbaseStore":
+    """Raises StoreOpenError."""
+    from runtime.store.couchbase import CouchbaseStore
+
+    return await CouchbaseStore.open(url, credentials or read_credentials())
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------

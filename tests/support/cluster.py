@@ -35,8 +35,11 @@ class Cluster:
     """A running ``projectk up``. ``start`` and ``stop`` may be called again: the data stays."""
 
     def __init__(self, folder: Path, **flags: object) -> None:
-        """``flags`` with underscores: ``gameservers=2`` → ``--gameservers 2``; ``source``: another release's folder."""
+        """``flags`` with underscores: ``gameservers=2`` → ``--gameservers 2``; ``source``: another release's folder;
+        ``variables``: of the environment."""
         self.folder = folder
+        variables = flags.pop("variables", None)
+        self._variables: dict[str, str] = variables if isinstance(variables, dict) else {}
         source = flags.pop("source", None)
         self._source = source if isinstance(source, Path) else None
         self.ready_file = folder / "ready.json"
@@ -52,7 +55,7 @@ class Cluster:
         with (self.folder / "up.out").open("ab") as out:
             self.process = subprocess.Popen(
                 [*COMMAND, "up", *words],
-                env=environment() if self._source is None else environment(PYTHONPATH=str(self._source)),
+                env=environment(**self._variables, **({"PYTHONPATH": str(self._source)} if self._source else {})),
                 cwd=self._source,
                 stdout=out,
                 stderr=out,

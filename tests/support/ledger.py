@@ -10,8 +10,9 @@ from pathlib import Path
 
 import apsw
 
+from runtime.store.api import Store
 from world.ids import AVATAR_KIND, avatar_unit, kind_of
-from world.limits import STORE_BUSY_MS
+from world.limits import STORE_BUSY_MS, STORE_MANY_KEYS
 from world.unit_document import UnitDocument
 
 
@@ -32,6 +33,18 @@ def read_units(database: Path) -> dict[str, UnitDocument]:
         return {str(key): UnitDocument.parse(value) for key, value in rows}
     finally:
         connection.close()
+
+
+async def stored_units(store: Store) -> dict[str, UnitDocument]:
+    """The same of any store that is at rest."""
+    units: dict[str, UnitDocument] = {}
+    for kind in ("avatar", "region"):
+        after = ""
+        while keys := await store.list(kind, after=after, limit=STORE_MANY_KEYS):
+            after = keys[-1]
+            found = await store.get_many(keys)
+            units |= {key: UnitDocument.parse(document.value) for key, document in found.items()}
+    return units
 
 
 def inventory(units: dict[str, UnitDocument], avatar: int) -> Counter[str]:

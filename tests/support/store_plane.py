@@ -1,6 +1,7 @@
 """A command plane of one process for the store's tests: real codec, real refusals, faults on demand."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +11,15 @@ from runtime.mesh.api import DeadlineExceeded, Refused, Sender, Unreachable
 from runtime.store.api import Store
 from runtime.store.client import StoreClient
 from runtime.store.memory import MemoryStore
+from runtime.store.opening import CouchbaseUrl, open_store, parse_store_url, read_credentials
 from runtime.store.server import StoreServer
 from runtime.store.sqlite import SqliteStore
+from tests.support.couchbase_mock import shared_mock
 from world.ids import NodeId
 from world.limits import RPC_DEADLINE_MS
 from world.messages import Member, Message, Ok, Problem, decode, encode
 
+CLUSTER = "PROJECTK_TEST_COUCHBASE"
 ME = Sender(NodeId("gs1"), 1)
 
 
@@ -98,6 +102,37 @@ async def memory(_folder: Path) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def sqlite(folder: Path) -> AsyncIterator[Store]:
     store = SqliteStore(folder / "world.sqlite")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def couchbase(_folder: Path) -> AsyncIterator[Store]:
+    """On the mock, over the wire; empty."""
+    mock = shared_mock()
+    mock.flush()
+    store = await open_store(mock.url, mock.credentials)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def couchbase_cluster(_folder: Path) -> AsyncIterator[Store]:
+    """On the real cluster that PROJECTK_TEST_COUCHBASE names; its bucket is emptied, and must allow that."""
+    from acouchbase.cluster import AsyncCluster
+    from couchbase.auth import PasswordAuthenticator
+    from couchbase.options import ClusterOptions
+
+    url, credentials = parse_store_url(os.environ[CLUSTER]), read_credentials()
+    assert isinstance(url, CouchbaseUrl)
+    cluster = AsyncCluster(url.nodes, ClusterOptions(PasswordAuthenticator(credentials.user, credentials.password)))
+    await cluster.buckets().flush_bucket(url.bucket)
+    await cluster.close()
+    store = await open_store(url, credentials)
     try:
         yield store
     finally:
