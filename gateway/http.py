@@ -1,5 +1,6 @@
 """The gateway's HTTP: accounts (by any login over the mesh), the book's gateways, the world's description, probes."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Annotated, NamedTuple, TypeVar
@@ -22,13 +23,16 @@ from gateway.pages import Pages
 from gateway.problems import Problem, on_error, on_http_exception, on_problem
 from gateway.proxies import TrustedProxies
 from gateway.rate import TokenBucket
-from runtime.mesh.api import MeshError, Refused
+from runtime.mesh.api import MeshError, Refused, Unreachable
 from world.clock import Clock
 from world.grid import REGIONS
-from world.limits import GUEST_ADDRESSES, GUESTS_BURST, GUESTS_PER_S, HTTP_LOGIN_MS
+from world.limits import GUEST_ADDRESSES, GUESTS_BURST, GUESTS_PER_S, HTTP_LOGIN_MS, RPC_RETRY_MS
 from world.messages import Granted, LoginGuest, LoginRefresh, Logout, Message
 
 T = TypeVar("T")
+
+
+NOT_WRITTEN = ("unavailable", "temporary")  # what a login adds to store_unavailable where nothing was written
 
 
 class WorldPages(NamedTuple):
@@ -52,6 +56,12 @@ async def read_body(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (ValueError, RecursionError) as error:
         raise Problem("bad_request", str(error)[:200]) from error
+
+
+def _did_nothing(error: MeshError) -> bool:
+    if isinstance(error, Refused):
+        return error.code == "store_unavailable" and error.detail in NOT_WRITTEN
+    return isinstance(error, Unreachable) and not error.sent
 
 
 class AddressLimits:
@@ -116,12 +126,25 @@ class Routes:
 
     async def _login(self, ask: Message) -> Message:
         try:
-            return await self._gateway.mesh.call_any("login", ask, deadline_ms=HTTP_LOGIN_MS)
+            return await self._ask_login(ask)
         except Refused as refusal:
             known = refusal.code in ("unauthorized", "store_unavailable", "session_not_ended", "rate_limited")
             raise Problem(refusal.code if known else "internal", refusal.detail) from refusal
         except MeshError as error:
             raise Problem("login_unavailable", "no login answers", retry_after_s=1) from error
+
+    async def _ask_login(self, ask: Message) -> Message:
+        """Again, until HTTP_LOGIN_MS are over, where no login is there just now or its store is away (a deployment
+        starts both anew): what was not sent, or certainly not written, has not happened. Raises MeshError."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + HTTP_LOGIN_MS / 1_000
+        while True:
+            try:
+                return await self._gateway.mesh.call_any("login", ask, deadline_ms=(end_s - loop.time()) * 1_000)
+            except MeshError as error:
+                if not _did_nothing(error) or loop.time() + RPC_RETRY_MS / 1_000 >= end_s:
+                    raise
+            await asyncio.sleep(RPC_RETRY_MS / 1_000)
 
     # -- reading -------------------------------------------------------------------------------------------------------
     async def gateways(self, _request: Request) -> Response:

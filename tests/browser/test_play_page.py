@@ -99,9 +99,7 @@ def test_nothing_lies_over_ones_own_avatar_and_no_name_over_another(context: Bro
     play = enter(context, gateway)
     for width, height in ((720, 450), (390, 600), (1280, 720)):
         play.page.set_viewport_size({"width": width, "height": height})
-        play.pass_ms(100)
-        found = play.page.evaluate(HELP_AND_OWN)
-        assert not found["over"], (width, height, found)
+        play.wait(f"!({HELP_AND_OWN})().over")  # once the picture has that size
     play.wait("projectk.plates.length === 4")
     play.wait(f"({APART})(projectk.plates)")
 

@@ -75,6 +75,7 @@ async def every_kind_of_write(game: Game, number: int) -> None:
     owned = game.servers["gs1"].game.table.get(one.unit)
     assert owned is not None
     assert await game.servers["gs1"].game.handing.give(owned, NodeId("gs2"))
+    await game.until(lambda: one.server == "gs2" and not game.following(one), what="attached there")
     one.detach(leave=True)
     await game.until(lambda: game.owner(one.unit) == "", seconds=5, what="released")
     assert game.owner(other.unit) == "gs1"

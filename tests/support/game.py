@@ -222,6 +222,10 @@ class Game:
             task = self._following[player.avatar] = self._group.create_task(player.attach(server))
             task.add_done_callback(lambda _: self._following.pop(player.avatar, None))
 
+    def following(self, player: "Player") -> bool:
+        """Whether it is attaching to whom it was told."""
+        return player.avatar in self._following
+
     # -- players -----------------------------------------------------------------------------------------------------
     async def player(self, number: int, at: str, session: int = 1) -> "Player":
         player = Player(self, entity_id(AVATAR_KIND, number), f"Walker{number}", session)

@@ -124,6 +124,28 @@ def test_no_login_or_no_store(error: DeadlineExceeded | Refused, code: str) -> N
     run(play(), uvloop=True)
 
 
+@pytest.mark.parametrize("error", [Unreachable("no login is in the book"), Refused("store_unavailable", "unavailable")])
+def test_a_login_or_its_store_started_anew_is_waited_for(error: MeshError) -> None:
+    async def play() -> None:
+        async with live() as gate, await client(gate) as http:
+            answers = iter([error, error, GRANTED])
+            gate.mesh.answers[LoginGuest] = lambda _m: next(answers)
+            assert (await http.post("/v1/auth/guest")).status_code == 200
+
+    run(play(), uvloop=True)
+
+
+@pytest.mark.parametrize("error", [Unreachable(sent=True), Refused("store_unavailable", "ambiguous")])
+def test_what_may_have_happened_is_not_asked_for_again(error: MeshError) -> None:
+    async def play() -> None:
+        async with live() as gate, await client(gate) as http:
+            gate.mesh.answers[LoginGuest] = lambda _m: error
+            assert (await http.post("/v1/auth/guest")).status_code == 503
+            assert gate.mesh.calls[LoginGuest] == 1
+
+    run(play(), uvloop=True)
+
+
 def test_reading_the_world_and_the_book() -> None:
     async def play() -> None:
         async with live(world_seed=1) as gate, await client(gate) as http:
