@@ -15,7 +15,7 @@ from gateway.observe import ObserveHub
 from gateway.origins import Origins
 from gateway.pages import content_security_policy
 from runtime.clock import LoopClock
-from runtime.mesh.api import DeadlineExceeded, MeshError, Refused, Unreachable
+from runtime.mesh.api import DeadlineExceeded, MeshError, Refused, Sender, Unreachable
 from tests.support.aio import run
 from tests.support.virtual import run_virtual
 from tests.unit.gateway.live import Live, live
