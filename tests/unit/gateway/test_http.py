@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -128,7 +128,7 @@ def test_no_login_or_no_store(error: DeadlineExceeded | Refused, code: str) -> N
 def test_a_login_or_its_store_started_anew_is_waited_for(error: MeshError) -> None:
     async def play() -> None:
         async with live() as gate, await client(gate) as http:
-            answers = iter([error, error, GRANTED])
+            answers: Iterator[Message | MeshError] = iter([error, error, GRANTED])
             gate.mesh.answers[LoginGuest] = lambda _m: next(answers)
             assert (await http.post("/v1/auth/guest")).status_code == 200
 
