@@ -5,6 +5,7 @@
     {kind}:{rest}            a document, its value the JSON bytes it was given, flagged as JSON
     :counter:{kind}:{rest}   a counter
     :index:{kind}:{shard}    which documents there are (``runtime.store.couchbase_index``)
+    :kinds, :counters        which kinds and counters there are
     :opened                  written by the check at every opening
 
 A key that begins with a colon is none of the protocol's, so nothing here collides with a document. Tokens are
@@ -21,7 +22,7 @@ from couchbase.options import DeltaValue, SignedInt64
 
 from runtime.store.api import CasMismatch, Document, Durability, NotFound, StoreError, TooLarge, Unavailable
 from runtime.store.checks import check_counter, check_key, check_keys, check_list, check_value
-from runtime.store.couchbase_index import Index, check_kind
+from runtime.store.couchbase_index import COUNTERS, KINDS, Index, check_kind
 from runtime.store.couchbase_link import CALL, TRANSCODER, Link, open_link
 from runtime.store.opening import CouchbaseUrl, Credentials
 from world import limits
@@ -61,6 +62,7 @@ class CouchbaseStore:
         check_kind(key.partition(":")[0])
         self._check_open()
         request = self._build.build_insert_request(key, value, None, **self._how(durability), transcoder=TRANSCODER)
+        await self.index.name(KINDS, key.partition(":")[0])
         return await self.index.insert(key, durability, lambda: self._token(request))
 
     async def replace(
@@ -105,6 +107,7 @@ class CouchbaseStore:
         place = COUNTER + key
         if len(place.encode()) > limits.STORE_KEY_BYTES:
             raise TooLarge(f"counter key of more than {limits.STORE_KEY_BYTES - len(COUNTER)} bytes")
+        await self.index.name(COUNTERS, key)
         value = await self._count(self._build.build_increment_request, place, delta, initial)
         if value > limits.STORE_COUNTER_STEPS:
             await self._count(self._build.build_decrement_request, place, delta, initial)
@@ -117,6 +120,19 @@ class CouchbaseStore:
         await self._link.close()
 
     # -- beside the protocol -------------------------------------------------------------------------------------------
+    async def kinds(self) -> Sequence[str]:
+        """Kinds of which there is a document, or was, each once: for copying a whole store."""
+        self._check_open()
+        return await self.index.named(KINDS)
+
+    async def counters(self, *, after: str = "", limit: int = 1_000) -> Sequence[tuple[str, int]]:
+        """Counters with keys greater than ``after``, in byte order: for copying a whole store."""
+        check_list("counter", after, limit)
+        keys = [key for key in await self.index.named(COUNTERS) if key.encode() > after.encode()]
+        found = await asyncio.gather(*(self._get_or_none(COUNTER + key) for key in keys))
+        rows = [(key, int(document.value)) for key, document in zip(keys, found, strict=True) if document is not None]
+        return rows[:limit]
+
     async def tidy(self) -> None:
         """For ever: take entries of removed documents out of the index. For one who serves; else they only stay."""
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 ::
 
     :index:{kind}:{shard}     {"{rest of the key}": mark, …}     shard = CRC-32 of the key, modulo the kind's shards
+    :kinds, :counters         {"{kind, key of a counter}": 1, …}    which there are: for copying a whole world
 
 An entry is written, as durably as the document will be, **before** the document is inserted, so that the index is a
 superset: an entry without a document is of no account (``list`` looks), a document without an entry must not be.
@@ -31,6 +32,7 @@ from runtime.store.couchbase_link import CALL, TRANSCODER, Link
 from world import limits
 
 PREFIX = ":index:"
+KINDS, COUNTERS = ":kinds", ":counters"
 FEW = frozenset({"srv", "owned", "signkey", "cluster"})  # a handful of documents, listed often: one shard
 _PLAIN = " !#$&'()*+,-./:;<=>?@[]^_{|}~"  # what needs no escape inside of a quoted path of a sub-document
 
@@ -43,6 +45,7 @@ class Index:
         self._exists = exists
         self._marks = random.Random()  # seeded by the system: marks of different processes differ
         self._suspects: OrderedDict[str, tuple[int, float]] = OrderedDict()  # key: (mark, seen since); 0: no mark yet
+        self._named: set[tuple[str, str]] = set()
         self.tidied = 0
 
     async def insert(self, key: str, durability: Durability, insert: Callable[[], Awaitable[int]]) -> int:
@@ -58,6 +61,19 @@ class Index:
         if loop.time() - since_s > limits.STORE_INDEX_LATE_MS / 1_000:
             await self._add(key, durability)
         return cas
+
+    async def name(self, place: str, entry: str) -> None:
+        """See that ``place``, KINDS or COUNTERS, has this entry, before anything of it is written: once a process.
+        Raises Unavailable, Temporary."""
+        if (place, entry) in self._named:
+            return
+        await self._upsert(place, quote(entry, safe=_PLAIN), 1, Durability.PERSIST_TO_MAJORITY)
+        if len(self._named) < limits.STORE_INDEX_SUSPECTS:
+            self._named.add((place, entry))
+
+    async def named(self, place: str) -> list[str]:
+        """All entries of ``place``. Raises StoreError."""
+        return sorted((unquote(entry) for entry in (await self._shard(place))[0]), key=str.encode)
 
     async def keys(self, kind: str) -> list[str]:
         """A superset of the kind's keys, in no order. Raises StoreError."""
@@ -85,11 +101,12 @@ class Index:
 
     # -- one shard -----------------------------------------------------------------------------------------------------
     async def _add(self, key: str, durability: Durability) -> None:
-        shard, entry = _shard_of(key), _entry(key)
-        mark = self._marks.randrange(1, 1 << 32)
+        await self._upsert(_shard_of(key), _entry(key), self._marks.randrange(1, 1 << 32), durability)
+
+    async def _upsert(self, place: str, entry: str, mark: int, durability: Durability) -> None:
         specs = (subdocument.upsert(f"`{entry}`", mark),)
         try:
-            await self._mutate(shard, specs, durability, store_semantics=StoreSemantics.UPSERT)
+            await self._mutate(place, specs, durability, store_semantics=StoreSemantics.UPSERT)
         except Ambiguous as error:  # of the entry: the document is certainly not there
             raise Unavailable(f"its index entry: {error}") from error
 

@@ -40,7 +40,7 @@ from world.limits import (
     DEATH_AFTER_MS,
     MIGRATE_GIVE_UP_MS,
     MIGRATE_IN_FLIGHT_DOCUMENTS,
-    STORE_MANY_KEYS,
+    STORE_LIST_KEYS,
     STORE_RETRY_CAP_MS,
     STORE_RETRY_MS,
 )
@@ -370,10 +370,10 @@ async def _remove(store: Store, key: str, cas: int) -> None:
 async def _key_pages(store: Store, kind: str) -> AsyncIterator[list[str]]:
     after = ""
     while True:
-        keys = await _patient(partial(store.list, kind, after=after, limit=STORE_MANY_KEYS))
+        keys = await _patient(partial(store.list, kind, after=after, limit=STORE_LIST_KEYS))
         if keys:
             yield keys
-        if len(keys) < STORE_MANY_KEYS:
+        if len(keys) < STORE_LIST_KEYS:
             return
         after = keys[-1]
 

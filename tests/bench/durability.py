@@ -24,6 +24,7 @@ import apsw
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from gameserver.records import MotionDocument, motion_key
@@ -148,8 +149,13 @@ class Stage:
 def strike(stage: Stage, both: bool, alive_s: float) -> Loss:
     """One life and its end."""
     with stage.writer() as (process, told):
-        wait_until(lambda: told.all_begun or process.poll() is not None, START_S, "every class is being written")
-        assert process.poll() is None, (stage.folder / "stderr").read_text()[-2_000:]
+        try:
+            wait_until(
+                lambda: told.all_begun or process.poll() is not None, 2 * START_S, "every class is being written"
+            )
+            assert process.poll() is None, "the game server ended"
+        except AssertionError as error:
+            raise SystemExit(f"{error}: {told}\n{(stage.folder / 'stderr').read_text()[-4_000:]}") from None
         time.sleep(alive_s)
         killed_s = time.monotonic()
         if both and stage.store is not None:
@@ -184,7 +190,9 @@ def durability(
         stage.start_store()
         try:
             for name in STRIKES:
-                losses[name] = [strike(stage, name == STRIKES[1], rng.uniform(*ALIVE_S)) for _ in range(kills)]
+                losses[name] = []
+                for _ in track(range(kills), f"kill the {name}", console=Console(stderr=True)):
+                    losses[name].append(strike(stage, name == STRIKES[1], rng.uniform(*ALIVE_S)))
         finally:
             stage.stop()
     show(losses)

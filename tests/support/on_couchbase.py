@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from runtime.store.api import Unavailable
 from runtime.store.couchbase import CouchbaseStore
+from runtime.store.couchbase_index import COUNTERS, KINDS
 from runtime.store.opening import CouchbaseUrl, open_couchbase, parse_store_url
 from tests.support.aio import run
 from tests.support.couchbase_mock import CouchbaseMock, shared_mock
@@ -27,6 +28,8 @@ def on_couchbase(test: Test, mock: CouchbaseMock | None = None, query: str = "")
 
     async def body() -> None:
         store = await open_couchbase(url_of(mock, query), mock.credentials)
+        await store.index.name(KINDS, "a")  # once a process, and not what tests count
+        await store.index.name(COUNTERS, "n:1")
         mock.shim.durable.clear()
         try:
             await test(store, mock)
