@@ -6,6 +6,7 @@ are answered busy and kept by the gateway, a client's close is kept here for who
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gameserver.attach import Attaching
@@ -99,7 +100,7 @@ class Handing:
         async with self._slots:
             giving = Giving(owned, to, self._clock.world_ms())
             if self.may_give(owned):
-                giving.problem = await self._announce(giving)
+                giving.problem, _ = await asyncio.gather(self._announce(giving), self._settle_ahead(owned))
             if giving.problem or not self.may_give(owned):
                 giving.problem = giving.problem or ("busy" if self._documents.failing_ms() == 0 else StoreGone.code)
                 return giving
@@ -157,6 +158,11 @@ class Handing:
         except (Unreachable, DeadlineExceeded):
             return ""  # the offer finds out
         return ""
+
+    async def _settle_ahead(self, owned: Owned) -> None:
+        """Wait for the write in flight while the unit still serves; what comes after it is settled in the freeze."""
+        with suppress(StoreGone, Fenced):
+            await self._table.settle(owned, HANDOFF_SETTLE_MS)
 
     # -- one hand-off ------------------------------------------------------------------------------------------------
     async def _run(self, giving: Giving) -> None:
