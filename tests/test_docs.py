@@ -87,10 +87,11 @@ def test_limits_named_exist() -> None:
 
 def test_settings_named_exist() -> None:
     from runtime.settings import Settings
+    from runtime.store.opening import CREDENTIALS
 
     extra = {"PROJECTK_TEST_REQUIRE", "PROJECTK_TEST_SEEDS", "PROJECTK_TEST_SEED_START", "PROJECTK_"}
     named = set(re.findall(r"PROJECTK_[A-Z_]*", text_of(*DOCUMENTS)))
-    assert not named - extra - {f"PROJECTK_{name.upper()}" for name in Settings.model_fields}
+    assert not named - extra - {*CREDENTIALS} - {f"PROJECTK_{name.upper()}" for name in Settings.model_fields}
 
 
 # -- the protocol's tables -------------------------------------------------------------------------------------------

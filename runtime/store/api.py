@@ -1,7 +1,7 @@
 """The Store protocol: documents under compare-and-swap, the durable plane's only door.
 
-A document is JSON bytes under a key ``{kind}:{rest}`` (at most 250 bytes) with a CAS token. Tokens come from one
-counter kept in the same transaction as the write: never reused, also after a restart or re-insert.
+A document is JSON bytes under a key ``{kind}:{rest}`` (at most 250 bytes) with a CAS token of up to 64 bits. Tokens of
+one document rise and are never reused, also after a restart or re-insert; those of two documents are not compared.
 Every implementation (SQLite behind the store process, memory, Couchbase) passes ``tests/contract``.
 """
 
