@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext
 
 from tests.browser.conftest import WINDOW
 from tests.browser.pages import PlayPage
+from tests.browser.test_windows_survive import side_by_side
 from tests.support.cluster import Cluster
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -80,6 +81,7 @@ def test_they_meet_walk_talk_and_gather_the_same_tree(windows: Windows, shared: 
     talk(two, one, "Good morning")
     one.screenshot(shots / "two-windows-talk.png")
     gather_together(one, two, shared)
+    trade_wood(one, two, shots)
     for window, name in ((one, "two-windows-one.png"), (two, "two-windows-two.png")):
         assert window.pixels_not_blank(window.screenshot(shots / name))
         assert window.complaints == []
@@ -133,6 +135,32 @@ def both_see_what_is_left(one: PlayPage, two: PlayPage, tree: int, total: int, w
             return
         one.pass_ms(100)
     raise AssertionError(f"the windows show {seen}; {one.wood} and {two.wood} are carried, together not {total}")
+
+
+def trade_wood(one: PlayPage, two: PlayPage, shots: Path) -> None:
+    """One gives the other a piece of wood: asked by the key, accepted from the toast, agreed to by both."""
+    for window in (one, two):
+        if window.page.is_visible("#help"):
+            window.page.click("#help-close")
+    carried = one.wood, two.wood
+    x, y = two.position
+    one.approach(x - 1, y, near_m=1)
+    one.settled()
+    one.page.keyboard.press("t")  # whoever is nearest; a tree may stand before them
+    two.page.click(".invitation >> text=Accept")
+    one.wait("projectk.trade.current?.state === 'open'")
+    one.page.click("#trade-bag [data-key=wood] button")
+    two.wait("projectk.trade.current?.theirs.wood === 1")
+    for window in (two, one):
+        window.wait("projectk.trade.current.obstacle === ''")
+        window.page.click("#trade-confirm")
+        if window is two:
+            one.wait("projectk.trade.current.they_confirmed")
+            pictures = [each.page.screenshot() for each in (one, two)]
+            side_by_side(one.page.context, pictures, shots / "trade.jpg", 2 * WINDOW["width"] + 6, WINDOW["height"])
+    for window, name, wood in ((one, two.name, carried[0] - 1), (two, one.name, carried[1] + 1)):
+        window.wait(f"(projectk.inventory.wood ?? 0) === {wood} && projectk.trade.current === null", 20)
+        window.wait(f"projectk.chat.some((line) => line.startsWith('Traded with {name}'))")
 
 
 def test_closing_the_tab_and_coming_back_is_the_same_avatar(windows: Windows) -> None:

@@ -117,10 +117,15 @@ def both(play: PlayPage, observe: Page, folder: Path, name: str) -> None:
     shots = [page.screenshot() for page in (play.page, observe)]
     for page in (play.page, observe):
         page.evaluate("thaw()")
-    sheet = observe.context.new_page()
-    sheet.set_viewport_size({"width": WINDOW["width"] + 6 + MAP["width"], "height": MAP["height"]})
+    side_by_side(observe.context, shots, folder / f"{name}.jpg", WINDOW["width"] + 6 + MAP["width"], MAP["height"])
+
+
+def side_by_side(context: BrowserContext, shots: list[bytes], path: Path, width: int, height: int) -> None:
+    """One picture of several, six pixels between them; ``width`` and ``height`` of the whole."""
+    sheet = context.new_page()
+    sheet.set_viewport_size({"width": width, "height": height})
     sheet.evaluate(SIDE_BY_SIDE, [f"data:image/png;base64,{base64.b64encode(shot).decode()}" for shot in shots])
-    sheet.screenshot(path=str(folder / f"{name}.jpg"), type="jpeg", quality=72)
+    sheet.screenshot(path=str(path), type="jpeg", quality=78)
     sheet.close()
 
 
