@@ -195,7 +195,7 @@ def durability(
                     losses[name].append(strike(stage, name == STRIKES[1], rng.uniform(*ALIVE_S)))
         finally:
             stage.stop()
-    show(losses)
+            show({name: rows for name, rows in losses.items() if rows})
     if out is not None:
         out.write_text(
             json.dumps({name: [vars(loss) for loss in rows] for name, rows in losses.items()}, indent=1) + "\n"
