@@ -349,6 +349,7 @@ STOP_STAGE_MS: Final = {"gateway": 2_000, "gameserver": 3_500, "login": 1_000, "
 READY_LINE_BYTES: Final = 64 * 1024
 STDERR_TAIL_BYTES: Final = 4_096  # of a child that ended early, searched for its last words
 DEPLOY_LOOK_MS: Final = 50  # how often a deployment looks at the book
+DEPLOY_REST_MS: Final = 1_000  # between two of them: whom the last one served is taken in before the next one leaves
 ROLL_SLACK_MS: Final = 2_000  # beyond a drain's and a stop's own bounds; then the process is killed
 REAPED_CALL_MS: Final = 1_000  # one game server is told of a process's end; then the next one
 RESTART_BACKOFF_MS: Final = 250  # doubled by each death that follows soon, up to the cap

@@ -28,7 +28,7 @@ from cluster.supervisor.member import Cluster, OutOfMesh
 from cluster.supervisor.plan import ROLL_ORDER, Planned
 from runtime.mesh.api import Mesh, Refused, Sender
 from runtime.store.api import StoreError, StoreOpenError
-from world.limits import DEPLOY_LOOK_MS, READY_MS, STORE_RETRY_CAP_MS
+from world.limits import DEPLOY_LOOK_MS, DEPLOY_REST_MS, READY_MS, STORE_RETRY_CAP_MS
 from world.messages import AskDeployment, Deploy, Deployment
 
 
@@ -156,6 +156,8 @@ class Deployments:
     async def _roll_all(self, roll: Roll) -> None:
         """Raises ChildFailed."""
         for step in list(roll.steps):
+            if roll.steps[0].state != "waiting":
+                await asyncio.sleep(DEPLOY_REST_MS / 1_000)
             await self._calm(step)
             if len(roll.steps) > 1 and not self._belongs(step.planned.id):
                 roll.steps.remove(step)  # drained by an operator meanwhile

@@ -83,6 +83,12 @@ def small(folder: Path, **how: str) -> list[Planned]:
     return planned
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is served here, who would have to be taken in between two steps of a deployment."""
+    monkeypatch.setattr("cluster.supervisor.deployment.DEPLOY_REST_MS", 0)
+
+
 class Book:
     """A ``Cluster`` whose processes are in the book as soon as they run; each life has the next generation."""
 
