@@ -297,7 +297,7 @@ class GameServer:
             for entity in owned.unit.entities:
                 self.state.remove(entity)
         else:
-            self.talks.dropped(owned.key, handed=to is not None)
+            self.talks.dropped(owned, handed=to is not None)
             for avatar in owned.unit.entities:
                 self.attaching.dropped(owned, avatar)
         self.commands.landed(owned)

@@ -108,9 +108,9 @@ class Trading:
         """Whether a transaction that was to hold something of this unit is committed, for good: where nothing was
         decided, it is aborted. To be asked while it is remembered (TX_FORGET_MS)."""
         keeping = self.keepers.get(owned, tx)
-        if keeping is None:
+        if keeping is None and tx not in owned.unit.locks.done:
             await self._deny(tx)
-        else:
+        elif keeping is not None:
             keeping.hasten()
             await keeping.settled.wait()
         await self._table.committed(owned, owned.unit.awaited)

@@ -159,7 +159,8 @@ class Talks:
         bargain, avatar, now = self._kept.get(message.trade), message.avatar, self._clock.monotonic_ms()
         if bargain is None:
             raise Refusal("trade_closed", "there is no such trade")
-        bargain.hear(avatar, message.x, message.y, now)
+        if message.act != "leave":
+            bargain.hear(avatar, message.x, message.y, now)
         value: Json = {}
         if message.act != "ask":
             before = bargain.serial
@@ -333,9 +334,9 @@ class Talks:
             bargain.acted_ms = bargain.inviter.heard_ms = bargain.partner.heard_ms = now
             self._kept[bargain.trade] = bargain
 
-    def dropped(self, unit: str, *, handed: bool) -> None:
+    def dropped(self, owned: Owned, *, handed: bool) -> None:
         """The avatar is not mine any more; unless it was handed on, it has left the world."""
-        seat = self._seats.pop(avatar_of(unit), None)
+        seat = self._seats.pop(avatar_of(owned.key), None)
         if seat is None:
             return
         bargain = self._kept.pop(seat.trade, None) if seat.inviter == seat.avatar else None
@@ -343,3 +344,19 @@ class Talks:
             return
         if bargain is not None:
             self._end(bargain, "left")
+        elif seat.inviter != seat.avatar:
+            self._service.spawn(self._leave(seat, owned.unit.epoch), f"leave {seat.trade}")
+
+    async def _leave(self, seat: Seat, epoch: int) -> None:
+        unit = avatar_unit(seat.inviter)
+
+        def ask(to_epoch: int) -> DoBargain:
+            return DoBargain(seat.trade, unit, to_epoch, seat.avatar, epoch, "leave", "", {}, 0.0, 0.0)
+
+        async def here(owned: Owned) -> Bargained:
+            return self._do(ask(owned.unit.epoch))
+
+        try:
+            await self._routing.reach(unit, here, ask, TRADE_CALL_MS, take=False)
+        except Refusal as refusal:  # the keeper finds out by its silence
+            self._log.info("trade not left", trade=seat.trade, code=refusal.code)

@@ -18,14 +18,20 @@ from world.unit_document import UnitDocument
 def audit(documents: Mapping[str, bytes]) -> list[str]:
     """``documents``: every ``avatar:`` and ``region:`` document, and every ``tx:``, read while nothing writes. What is
     wrong, in words; empty when all is well. Raises BadDocument."""
-    intents = {key: Intent.parse(value) for key, value in documents.items() if key.startswith(f"{KIND}:")}
-    units = {key: UnitDocument.parse(value) for key, value in documents.items() if key not in intents}
-    for unit in units.values():
-        _apply_committed(unit, intents)
+    units = settled(documents)
     problems = _totals(units)
     for key, unit in units.items():
         problems += _holdings(key, unit) + _receipts(key, unit, units)
     return problems
+
+
+def settled(documents: Mapping[str, bytes]) -> dict[str, UnitDocument]:
+    """The units, with what they hold of committed transactions applied. Raises BadDocument."""
+    intents = {key: Intent.parse(value) for key, value in documents.items() if key.startswith(f"{KIND}:")}
+    units = {key: UnitDocument.parse(value) for key, value in documents.items() if key not in intents}
+    for unit in units.values():
+        _apply_committed(unit, intents)
+    return units
 
 
 def _apply_committed(unit: UnitDocument, intents: Mapping[str, Intent]) -> None:

@@ -57,8 +57,8 @@ def transaction(*parties: Handle, result: Json | None = None) -> Transaction:
     TRANSACTION_PARTIES, on any servers.
 
     ``result``: the value that the rule will return. Saved with the effect, it is what a repeat of the command is
-    answered, by whomever, without running the rule again; without it a repeat runs the rule again, and this block has
-    no second effect.
+    answered, by whomever, without running the rule again. Without it (because there is more to do afterwards) a repeat
+    runs the rule again, which may find the world changed; this block then has no second effect.
 
     Raises Refusal at the end of the block: ``not_enough`` (of what is not locked by another one), ``no_room``,
     ``not_a_container``, ``no_such_target``; ``busy`` (another one has aborted it; nothing happened); ``unreachable``,

@@ -3,14 +3,15 @@
 import asyncio
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
 
-from cluster.bots.client import Client, ClientError, Outcome
+from cluster.bots.client import Client, ClientError, Json, Outcome
 from cluster.bots.land import Land, motions
 from cluster.bots.measure import Inputs, Tally
+from cluster.bots.trader import Trader
 from world.frames import FLAG_CORRECTED, SLICE, SNAPSHOT, Records
 from world.ids import AVATAR_KIND, KIND_SHIFT
 from world.limits import (
@@ -47,6 +48,8 @@ class Worker:
     began_s: float  # loop time of the first login
     measuring: bool = False
     gather_every_s: float = BOT_GATHER_EVERY_S
+    trade: float = 0.0  # share of the bots that trade
+    traders: list[Trader] = field(default_factory=list)
 
 
 class Bot:
@@ -56,6 +59,10 @@ class Bot:
         self._worker = worker
         self._observes = observes
         self._rng = random.Random(worker.rng.getrandbits(64))
+        self._trader: Trader | None = None
+        if worker.trade and random.Random(index).random() < worker.trade:
+            self._trader = Trader(worker.tally, worker.traders, self._rng)
+            worker.traders.append(self._trader)
         shift = index % len(worker.gateways)
         gateways = worker.gateways[shift:] + worker.gateways[:shift]
         self.client = self._new_client(gateways)
@@ -77,7 +84,11 @@ class Bot:
 
     def _new_client(self, gateways: list[str]) -> Client:
         """Its way into the cluster; a test that keeps a history puts a recording one here."""
-        return Client(self._worker.http, gateways, on_binary=self._slice, rng=self._rng)
+        return Client(self._worker.http, gateways, on_binary=self._slice, on_event=self._told, rng=self._rng)
+
+    def _told(self, event: Json) -> None:
+        if self._trader is not None:
+            self._trader.told(event)
 
     @property
     def connected(self) -> bool:
@@ -104,6 +115,8 @@ class Bot:
         self._next_say_s = now_s + self._rng.uniform(0, BOT_SAY_EVERY_S)
         if self._observes:
             self._worker.observers.append(self)
+        if self._trader is not None:
+            self._trader.entered(client, now_s)
         return True
 
     async def live(self) -> None:
@@ -157,6 +170,8 @@ class Bot:
         self.x += self._velocity[0] * elapsed_s
         self.y += self._velocity[1] * elapsed_s
         self._choose(now_s)
+        if self._trader is not None:
+            self._trader.act(self.x, self.y, now_s)
         before, self._velocity = self._velocity, self._steer()
         number = self.client.move(self.x, self.y, *self._velocity)
         turned = math.hypot(self._velocity[0] - before[0], self._velocity[1] - before[1]) > VELOCITY_CHANGE_M_PER_S
@@ -231,12 +246,14 @@ class Bot:
         self.arrived = not self._route
         if self._route:
             return self._route[-1]
+        if self._trader is not None and self._trader.goal is not None:
+            return self._trader.goal
         strayed = math.hypot(self._place[0] - self.x, self._place[1] - self.y) > BOT_LEASH_M
         return self._place if strayed else None
 
     def _steer(self) -> tuple[float, float]:
         """The next velocity: to the node, to its place, or anywhere near it; never into water."""
-        if self._result is not None:
+        if self._result is not None or (self._trader is not None and self._trader.stands):
             return 0.0, 0.0
         speed = self._worker.land.walk_m_per_s
         if (goal := self._goal()) is not None:

@@ -39,6 +39,7 @@ class Run:
     seed: int
     workers: int = 0  # 0: one for each BOT_WORKER_BOTS
     spread: float = 0  # m; 0: by the number of bots
+    trade: float = 0.0  # share of them that trade
 
     @property
     def spread_m(self) -> float:
@@ -95,9 +96,8 @@ class Fleet:
 
     async def _start(self, first: int, share: int, workers: int) -> asyncio.subprocess.Process:
         asked = self._asked
-        job = Job(
-            asked.url, first, share, asked.logins_per_s / workers, asked.spread_m, asked.gather_every_s, asked.seed
-        )
+        rate = asked.logins_per_s / workers
+        job = Job(asked.url, first, share, rate, asked.spread_m, asked.gather_every_s, asked.seed, asked.trade)
         worker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cluster.bots.worker", msgspec.json.encode(job).decode()),
             stdin=asyncio.subprocess.PIPE,

@@ -28,6 +28,7 @@ class Tally:
     cpu_s: float = 0.0  # of the workers themselves, while measuring
     gathered: int = 0
     said: int = 0
+    traded: int = 0  # trades told to be committed, by each of the two
     reconnects: int = 0
     corrections: int = 0
     in_sight: int = 0  # sum of how many others observers saw, per sample

@@ -28,11 +28,12 @@ def bots(
     ] = 0,
     rate: Annotated[float, typer.Option(min=0.1, help="Logins a second.")] = BOT_LOGINS_PER_S,
     gather_every: Annotated[float, typer.Option(min=0.1, help="Seconds between gatherings.")] = BOT_GATHER_EVERY_S,
+    trade: Annotated[float, typer.Option(min=0, max=1, help="Share of the bots that trade with each other.")] = 0,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes; 0: by the number of bots.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of what the bots choose.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="The last line is one JSON document.")] = False,
 ) -> None:
-    """Send players that speak the real protocol: guests who wander, gather and chat, five inputs a second each.
+    """Send players that speak the real protocol: guests who wander, gather, chat and trade, five inputs a second each.
 
     They walk away from the spawn until each sees about ten others, then latency is measured: from an input that
     changes the velocity until another client in the same process sees it. Ctrl-C ends the run with its report so far.
@@ -47,7 +48,7 @@ def bots(
     """
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter(f"{url!r} is no URL like http://127.0.0.1:8080.", param_hint="'--url'")
-    asked = Run(url.rstrip("/"), count, seconds, crowd, rate, gather_every, seed, workers, spread)
+    asked = Run(url.rstrip("/"), count, seconds, crowd, rate, gather_every, seed, workers, spread, trade)
     console = Console(stderr=True, highlight=False)
     with LiveReport(console, asked) as live, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         fleet = Fleet(asked, live.show)

@@ -38,6 +38,7 @@ class Job(msgspec.Struct, frozen=True):
     spread_m: float
     gather_every_s: float
     seed: int
+    trade: float = 0.0
 
 
 async def work(job: Job) -> None:
@@ -65,6 +66,7 @@ async def work(job: Job) -> None:
             observers=[],
             began_s=asyncio.get_running_loop().time(),
             gather_every_s=job.gather_every_s,
+            trade=job.trade,
         )
         await _run(worker, job)
 

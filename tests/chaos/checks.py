@@ -9,6 +9,7 @@
     sessions       a session's number stays, but where the close code says that it is over
     owners         one owner per (unit, epoch), in attaches, pictures and the store; epochs and versions only rise
     inputs         no owner has applied an input that was never sent
+    trades         none half done: every intent that is still there has all its holds; nothing is locked for long
 """
 
 from collections import Counter
@@ -17,12 +18,14 @@ from typing import Any
 
 from tests.chaos.history import STORE, Entry, by_player
 from tests.support.ledger import Told, violations
-from world.audit import audit
+from world.audit import audit, settled
 from world.ids import avatar_unit
+from world.transaction_document import COMMITTED, KIND, Intent
 from world.unit_document import UnitDocument
 
 PERHAPS = frozenset({"store_unavailable", "unreachable", "internal", "settled", "deadline"})  # docs/protocol/07
 SESSION_OVER = frozenset({4001, 4008})
+LOCKED_S = 30.0  # nothing is locked for longer
 SHOWN = 8  # sentences of one judge
 
 
@@ -33,7 +36,7 @@ def check(entries: list[Entry], documents: Mapping[str, bytes]) -> list[str]:
     for judge in (memory, results, events, sessions, inputs):
         found = [f"avatar {avatar}: {sentence}" for avatar, own in players.items() for sentence in judge(own)]
         wrong += _few(found)
-    return wrong + _few(owners(entries))
+    return wrong + _few(owners(entries)) + _few(trades(entries, documents))
 
 
 def lives(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
@@ -61,6 +64,7 @@ def told(own: Iterable[Entry]) -> Told:
     for entry in own:
         if entry.op == "connect" and entry.type == "invoke" and not entry.value["resumes"]:
             asked.clear()  # numbers start anew; what was open stays in doubt
+        heard.trades |= entry.op == "trade_confirm"
         if entry.op != "gather":
             continue
         if entry.type == "invoke":
@@ -77,7 +81,7 @@ def told(own: Iterable[Entry]) -> Told:
 
 
 def items(players: Mapping[int, list[Entry]], documents: Mapping[str, bytes]) -> list[str]:
-    units = {key: UnitDocument.parse(value) for key, value in documents.items()}
+    units = settled(documents)
     known: dict[int, Told] = {}
     for avatar, own in players.items():
         if avatar_unit(avatar) in units:
@@ -88,11 +92,13 @@ def items(players: Mapping[int, list[Entry]], documents: Mapping[str, bytes]) ->
 
 
 def memory(own: Iterable[Entry]) -> list[str]:
-    """A player's committed items only grow (nothing takes them away): what is told later holds all acknowledged."""
+    """A player's committed items only grow until it trades: what is told later holds all acknowledged."""
     wrong = []
     acknowledged: Counter[str] = Counter()
     asked_after: dict[int, Counter[str]] = {}
     for entry in own:
+        if entry.op == "trade_confirm":
+            break
         if entry.op == "gather" and entry.type == "ok":
             acknowledged.update(entry.value)
         elif entry.op == "inventory" and entry.type == "invoke":
@@ -174,6 +180,27 @@ def inputs(own: Iterable[Entry]) -> list[str]:
             if entry.value[0] < last.get(entry.n, 0):
                 wrong.append(f"input {entry.value[0]} echoed after {last[entry.n]} at {entry.t:.2f}")
             last[entry.n] = max(last.get(entry.n, 0), entry.value[0])
+    return wrong
+
+
+# -- trades ------------------------------------------------------------------------------------------------------------
+def trades(entries: Iterable[Entry], documents: Mapping[str, bytes]) -> list[str]:
+    """The intents that a stop has left, and how long anything was locked."""
+    wrong = []
+    for entry in entries:
+        if entry.who == STORE and entry.op == "locked" and entry.value[2] > LOCKED_S:
+            unit, tx, seconds = entry.value
+            wrong.append(f"{unit} was locked by {tx} for {seconds:.0f} s")
+    intents = {key: Intent.parse(value) for key, value in documents.items() if key.startswith(f"{KIND}:")}
+    units = {key: UnitDocument.parse(value) for key, value in documents.items() if key not in intents}
+    for key, intent in intents.items():
+        tx = key.partition(":")[2]
+        for unit in intent.parts:
+            held, done = tx in units[unit].pending, tx in units[unit].done
+            if intent.state == COMMITTED and not (held or done):
+                wrong.append(f"{key} is committed, and {unit} knows nothing of it")
+            if intent.state != COMMITTED and done:
+                wrong.append(f"{key} is {intent.state}, and {unit} has applied it")
     return wrong
 
 

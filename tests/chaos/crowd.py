@@ -22,14 +22,25 @@ _ENTER_S = 60.0
 
 
 class Crowd:
-    """``newcomers_every_s``: besides the bots, one new guest after the other looks in."""
+    """``newcomers_every_s``: besides the bots, one new guest after the other looks in. ``trade``: the share of the bots
+    that trade; they all stay near the spawn then."""
 
     def __init__(
-        self, gateways: list[str], history: Path, bots: int, seed: int, newcomers_every_s: float = 1.0
+        self,
+        gateways: list[str],
+        history: Path,
+        bots: int,
+        seed: int,
+        newcomers_every_s: float = 1.0,
+        trade: float = 0.0,
     ) -> None:
         self._bots = bots
         self._lines: dict[int, dict[str, Any]] = {}
-        spread_m = max(SMALLEST_SPREAD_M, BOT_SHOWN_M * math.sqrt(bots / (BOT_OTHERS_IN_SIGHT + 1)) / 2)
+        spread_m = (
+            SMALLEST_SPREAD_M
+            if trade
+            else max(SMALLEST_SPREAD_M, BOT_SHOWN_M * math.sqrt(bots / (BOT_OTHERS_IN_SIGHT + 1)) / 2)
+        )
         count = max(1, math.ceil(2 * bots / BOT_WORKER_BOTS))
         shares = [bots // count + (n < bots % count) for n in range(count)]
         self._jobs = [
@@ -43,6 +54,7 @@ class Crowd:
                 GATHER_EVERY_S,
                 newcomers_every_s if n == 0 else 0.0,
                 seed,
+                trade,
             )
             for n, share in enumerate(shares)
         ]

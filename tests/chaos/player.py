@@ -72,8 +72,11 @@ class RecordedClient(Client):
         if kind == "result":
             self._result(message)
         elif kind == "event":
-            items = message["e"].get("items") if message["e"].get("kind") == "inventory" else None
+            event = message["e"]
+            items = event.get("items") if event.get("kind") == "inventory" else None
             self._log.add(self._who, "note", "event", message["n"], {"s": message["s"], "items": items})
+            if event.get("kind") == "trade":
+                self._log.add(self._who, "note", "trade", value=[event["trade"], event["state"], event["reason"]])
         elif kind == "ready":
             kept = {name: message[name] for name in ("session", "connection", "gateway", "avatar")}
             self._log.add(self._who, "note", "ready", value=kept)
@@ -94,7 +97,9 @@ class RecordedClient(Client):
     def _result(self, message: Json) -> None:
         number = message["n"]
         op = self._ops.pop(number, "?")
-        if message["ok"]:
+        if message["ok"] and op.startswith("trade_"):
+            self._log.add(self._who, "ok", op, number, message.get("value", {}))
+        elif message["ok"]:
             self._log.add(self._who, "ok", op, number, message.get("value", {}).get("items"))
         else:
             self._log.add(self._who, "fail", op, number, {"code": message.get("code", "")})
@@ -122,6 +127,7 @@ class ChaosBot(Bot):
             self._worker.http,
             gateways,
             on_binary=self._slice,
+            on_event=self._told,
             rng=self._rng,
         )
         return self._recorded

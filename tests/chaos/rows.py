@@ -34,6 +34,7 @@ class Row:
     proxied: bool = False
     small_disk: bool = False
     nobody_ends: bool = False  # no process may end of this
+    trade: float = 0.0  # share of the bots that trade
 
 
 NO_RESTART = {"restart": "never", "gameservers": 4, "gateways": 3}
@@ -110,6 +111,12 @@ ROWS: Mapping[str, Row] = {
     "kill-store": Row(("kill-store",), (none("kill-store", "closed"),)),
     "fill-disk": Row(("fill-disk",), (none("fill-disk", "closed"),), settle_s=15, small_disk=True, nobody_ends=True),
     "power-cut": Row(("power-cut",), (), settle_s=20),
+    "trading": Row(
+        ("kill-gameserver", "kill-gateway", "kill-store", "kill-login", "kill-both", "kill-gameserver"),
+        (),
+        settle_s=8,
+        trade=1.0,
+    ),
 }
 MIXED = (
     "kill-gateway",

@@ -92,7 +92,7 @@ def _play(running: Cluster, stage: Stage, row: Row, plan: Iterator[str], bots: i
     for watch in watches:
         watch.start()
     try:
-        with Crowd(running.gateways, history, bots, seed) as crowd:
+        with Crowd(running.gateways, history, bots, seed, trade=row.trade) as crowd:
             say(f"{bots} bots log in")
             crowd.wait_playing(gathered=bots // 2)
             for kind in row.first:
@@ -100,7 +100,10 @@ def _play(running: Cluster, stage: Stage, row: Row, plan: Iterator[str], bots: i
                 FAULTS[kind](stage)
             stage.sleep(min(USUAL_S, row.settle_s))
             for kind in plan:
-                say(f"{kind}   ({crowd.total('connected')} of {bots} connected, {crowd.total('gathered')} gathered)")
+                say(
+                    f"{kind}   ({crowd.total('connected')} of {bots} connected, {crowd.total('gathered')} gathered, "
+                    f"{crowd.total('traded') // 2} trades)"
+                )
                 FAULTS[kind](stage)
                 stage.sleep(row.settle_s)
             say("the bots leave")

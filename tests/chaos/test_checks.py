@@ -12,6 +12,8 @@ from tests.chaos.rows import Bound, none
 from tests.chaos.run import missed
 from world.ids import avatar_unit
 from world.limits import FORMAT
+from world.message_values import Change, Hold
+from world.transaction_document import ABORTED, COMMITTED, Intent
 from world.unit_document import Data, UnitDocument
 
 AVATAR = 1 << 48 | 7
@@ -116,6 +118,34 @@ def test_a_resync_or_an_answer_that_forgot_is_seen() -> None:
     assert "an answer" in judge(story, 1)
     overtaken = Story().add("invoke", "inventory", 1).gathered(2).add("ok", "inventory", 1, {})
     assert judge(overtaken, 1) == ""
+
+
+# -- trades ----------------------------------------------------------------------------------------------------------
+def test_who_trades_is_judged_with_all_who_do() -> None:
+    story = Story().gathered(1).gathered(2).add("invoke", "trade_confirm", 3).add("ok", "trade_confirm", 3)
+    assert judge(story, 2) == ""
+    assert "those who trade have 1 wood" in judge(story, 1)
+    assert "those who trade have 3 wood" in judge(story, 3)
+
+
+def test_a_trade_half_done_and_a_long_lock_are_seen() -> None:
+    unit = avatar_unit(AVATAR)
+    part = [Change(AVATAR, {"wood": 1}, {})]
+    stored = UnitDocument(Data(), format=FORMAT)
+
+    def found(intent: Intent, **fields: Any) -> str:
+        documents = {
+            unit: msgspec.json.encode(msgspec.structs.replace(stored, **fields)),
+            "tx:1.1.1.0": intent.encode("w"),
+        }
+        return "; ".join(checks.trades([], documents))
+
+    committed = Intent(COMMITTED, {unit: part})
+    assert "knows nothing of it" in found(committed)
+    assert found(committed, done={"1.1.1.0": 1}) == found(committed, pending={"1.1.1.0": Hold(part)}) == ""
+    assert "has applied it" in found(Intent(ABORTED, {unit: part}), done={"1.1.1.0": 1})
+    locked = [Entry(1.0, STORE, "note", "locked", 0, [unit, "1.1.1.0", seconds]) for seconds in (29.0, 31.0)]
+    assert checks.trades(locked, {}) == [f"{unit} was locked by 1.1.1.0 for 31 s"]
 
 
 # -- results, events, sessions, inputs ---------------------------------------------------------------------------------

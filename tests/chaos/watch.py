@@ -6,11 +6,13 @@ Both only read: the file as a second process may (its writer is never waited for
 import contextlib
 import math
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import apsw
 import httpx
+import msgspec
 import orjson
 
 from tests.chaos.history import STORE, Log
@@ -23,18 +25,25 @@ GHOST_OFF_M = 6.0  # a fresh ghost is less than this from where its real one sta
 
 
 def read_documents(database: Path) -> dict[str, bytes]:
-    """All avatars and regions, as of one moment. Raises apsw.Error."""
+    """All avatars, regions and intents of transactions, as of one moment. Raises apsw.Error."""
     connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(STORE_BUSY_MS)
     try:
-        rows = connection.execute("SELECT key, value FROM documents WHERE key GLOB 'avatar:*' OR key GLOB 'region:*'")
+        rows = connection.execute(
+            "SELECT key, value FROM documents WHERE key GLOB 'avatar:*' OR key GLOB 'region:*' OR key GLOB 'tx:*'"
+        )
         return {str(key): bytes(value) for key, value in rows}
     finally:
         connection.close()
 
 
+class _Holds(msgspec.Struct):
+    pending: dict[str, msgspec.Raw] = {}
+
+
 class Heads(threading.Thread):
-    """Each change of a unit's head as ``note head [owner, generation, epoch, version]``, value's first the unit."""
+    """Each change of a unit's head as ``note head [owner, generation, epoch, version]``, value's first the unit; what
+    was seen locked more than once as ``note locked [unit, transaction, s]``, at its end."""
 
     def __init__(self, database: Path, log: Log) -> None:
         super().__init__(daemon=True, name="heads")
@@ -42,6 +51,7 @@ class Heads(threading.Thread):
         self._log = log
         self._done = threading.Event()
         self._known: dict[str, tuple[str, int, int, int]] = {}
+        self._locked: dict[tuple[str, str], float] = {}  # (unit, transaction) -> first seen, monotonic s
 
     def run(self) -> None:
         while not self._done.wait(HEADS_EVERY_S):
@@ -49,7 +59,9 @@ class Heads(threading.Thread):
                 self._look()
 
     def _look(self) -> None:
-        for key, value in read_documents(self._database).items():
+        documents = {k: v for k, v in read_documents(self._database).items() if not k.startswith("tx:")}
+        self._look_at_locks(documents)
+        for key, value in documents.items():
             with contextlib.suppress(BadDocument):
                 head = Head.parse(value)
                 seen = (head.owner, head.generation, head.epoch, head.version)
@@ -57,9 +69,24 @@ class Heads(threading.Thread):
                     self._known[key] = seen
                     self._log.add(STORE, "note", "head", value=[key, *seen])
 
+    def _look_at_locks(self, documents: dict[str, bytes]) -> None:
+        now_s = time.monotonic()
+        held = {
+            (key, tx)
+            for key, value in documents.items()
+            if b'"pending":{}' not in value
+            for tx in msgspec.json.decode(value, type=_Holds).pending
+        }
+        for pair in self._locked.keys() - held:
+            self._log.add(STORE, "note", "locked", value=[*pair, round(now_s - self._locked.pop(pair), 1)])
+        for pair in held - self._locked.keys():
+            self._locked[pair] = now_s
+
     def stop(self) -> None:
         self._done.set()
         self.join(PICTURE_TIMEOUT_S)
+        for (unit, tx), since_s in self._locked.items():
+            self._log.add(STORE, "note", "locked", value=[unit, tx, round(time.monotonic() - since_s, 1)])
 
 
 class Pictures(threading.Thread):

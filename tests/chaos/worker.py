@@ -1,6 +1,6 @@
 """A worker process of bots with a history: ``python -m tests.chaos.worker '{"url": …}'``.
 
-Stdout: a JSON line a second, {"connected", "arrived", "gathered", "done"}. The end of stdin stops it.
+Stdout: a JSON line a second, {"connected", "arrived", "gathered", "traded", "done"}. The end of stdin stops it.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ class Job(msgspec.Struct, frozen=True):
     gather_every_s: float
     newcomers_every_s: float
     seed: int
+    trade: float = 0.0  # share of the bots that trade
 
 
 async def work(job: Job) -> None:
@@ -61,6 +62,7 @@ async def work(job: Job) -> None:
             observers=[],
             began_s=asyncio.get_running_loop().time(),
             gather_every_s=job.gather_every_s,
+            trade=job.trade,
         )
         await _run(worker, job, log, items)
     log.close()
@@ -133,6 +135,7 @@ def _say(bots: list[ChaosBot], worker: Worker, done: bool = False) -> None:
         "connected": sum(bot.connected for bot in bots),
         "arrived": sum(bot.arrived for bot in bots),
         "gathered": worker.tally.gathered,
+        "traded": worker.tally.traded,
         "done": done,
     }
     sys.stdout.buffer.write(orjson.dumps(line) + b"\n")

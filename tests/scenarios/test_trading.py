@@ -1,10 +1,20 @@
 """Two players trade, on one server and on two, whatever happens meanwhile."""
 
+import asyncio
+
 import pytest
 
 from tests.support.game import Game
-from tests.support.traders import meet, stored
+from tests.support.traders import Pair, give, meet, stored
 from tests.support.virtual import run_virtual
+from world.ids import NodeId
+from world.limits import AVATAR_HOLDS_ITEMS, TRADE_IDLE_S, TRADE_INVITE_S, TRADE_REACH_M, TRADE_SILENT_MS, TRADE_STAY_M
+
+
+async def hand(game: Game, unit: str, source: str, to: str) -> bool:
+    owned = game.servers[source].game.table.get(unit)
+    assert owned is not None
+    return await game.servers[source].game.handing.give(owned, NodeId(to))
 
 
 @pytest.mark.parametrize("servers", [1, 2])
@@ -21,6 +31,201 @@ def test_a_trade(servers: int) -> None:
             assert stored(game, pair.b) == {"stone": 2, "wood": 2}
             assert pair.a.inventory == stored(game, pair.a)
             assert pair.b.inventory == stored(game, pair.b)
+            states = [e["state"] for _, _, e in pair.b.events if e["kind"] == "trade"]
+            assert [states[0], states[-2:]] == ["invited", ["committing", "committed"]]
+            assert (await pair.confirms(pair.b, number=pair.b.number)).value == {"committed": True}, "a repeat"
+            pair.sound()
+
+    run_virtual(play())
+
+
+def test_who_confirms_has_seen_what_it_is_for() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            await pair.open()
+            await pair.offer({"wood": 1}, {"stone": 1})
+            assert await pair.confirm(pair.a) == [{"committed": False}]
+            seen = pair.state(pair.b)["version"]
+            await pair.a.call("trade_offer", trade=pair.trade, items={})
+            late = await pair.b.call("trade_confirm", trade=pair.trade, version=seen)
+            assert (late.ok, late.code) == (False, "trade_changed")
+            await pair.until(lambda p: pair.state(p)["version"] == seen + 1, "both see the new offer")
+            assert not pair.state(pair.b)["they_confirmed"]
+            assert await pair.confirm() == [{"committed": False}, {"committed": True}]
+            assert stored(game, pair.a) == {"wood": 3, "stone": 1}
+            pair.sound()
+
+    run_virtual(play())
+
+
+def test_both_confirm_at_once() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            await pair.open()
+            await pair.offer({"wood": 3}, {"stone": 3})
+            said = await asyncio.gather(pair.confirms(pair.a), pair.confirms(pair.b))
+            assert sorted(r.value["committed"] for r in said) == [False, True]
+            await game.until(lambda: stored(game, pair.a).get("stone") == 3, 5, "it is done")
+            pair.sound()
+
+    run_virtual(play())
+
+
+def test_refusals() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            third = await game.player(3, at="gs1")
+            await game.until(lambda: game.servers["gs2"].game.state.find(third.avatar) is not None, 5, "C is seen")
+
+            async def code(player: object, op: str, **args: object) -> str:
+                return (await player.call(op, **args)).code  # type: ignore[attr-defined,no-any-return]
+
+            assert await code(pair.a, "trade_invite", target=pair.a.avatar) == "no_such_target"
+            assert await code(pair.a, "trade_accept", trade="nonsense") == "trade_closed"
+            assert await code(pair.a, "trade_accept", trade=f"{pair.a.avatar}.1.99") == "trade_closed"
+            assert (await pair.invite()).ok
+            assert await code(third, "trade_invite", target=pair.b.avatar) == "trade_busy"
+            assert await code(pair.a, "trade_invite", target=third.avatar) == "trade_busy"
+            assert await code(third, "trade_accept", trade=pair.trade) == "trade_closed"
+            assert await code(pair.a, "trade_accept", trade=pair.trade) == "trade_closed"
+            assert await code(pair.b, "trade_offer", trade=pair.trade, items={"stone": 1}) == "trade_closed"
+            assert await code(pair.b, "trade_accept", trade=pair.trade) == ""
+            assert await code(pair.b, "trade_offer", trade=pair.trade, items={"stone": 4}) == "not_enough"
+            assert await code(pair.b, "trade_offer", trade=pair.trade, items={"stone": 0}) == "bad_arguments"
+            assert await code(pair.b, "trade_cancel", trade=pair.trade) == ""
+            await pair.until_state("closed")
+            assert pair.state(pair.a)["reason"] == "cancelled"
+            assert (await pair.invite()).ok
+            assert await code(pair.b, "trade_cancel", trade=pair.trade) == ""
+            await pair.until_state("closed")
+            assert pair.state(pair.a)["reason"] == "declined"
+            pair.sound()
+
+    run_virtual(play())
+
+
+def test_what_is_gone_or_has_no_room_is_found_at_the_commit() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            await pair.open()
+            await pair.offer({"wood": 1}, {"stone": 3})
+            give(game, pair.a, {"berries": AVATAR_HOLDS_ITEMS - 3})
+            await game.until(lambda: "berries" in stored(game, pair.a), 2)
+            assert await pair.confirm() == [{"committed": False}, "no_room"]
+            await pair.until_state("closed")
+            assert pair.state(pair.a)["reason"] == "no_room"
+            assert [d["state"] for d in game.documents("tx").values()] == ["aborted"]
+            await game.until(lambda: not any(game.document(p.unit)["pending"] for p in (pair.a, pair.b)), 2)
+            assert stored(game, pair.b) == {"stone": 3}
+
+    run_virtual(play())
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [("timeout", TRADE_INVITE_S + 5), ("timeout", TRADE_IDLE_S + 5), ("too_far", 20.0), ("left", 5.0)],
+)
+def test_a_trade_ends_by_itself(reason: str, seconds: float) -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            if seconds == TRADE_INVITE_S + 5:
+                assert (await pair.invite()).ok
+            else:
+                await pair.open()
+            if reason == "too_far":
+                await pair.b.walk(pair.b.x + TRADE_STAY_M + 8, pair.b.y)
+            told = [pair.a] if reason == "left" else [pair.a, pair.b]
+            if reason == "left":
+                pair.b.detach(leave=True)
+            await game.until(lambda: all(pair.state(p)["state"] == "closed" for p in told), seconds, reason)
+            assert {pair.state(p)["reason"] for p in told} == {reason}
+            pair.sound()
+
+    run_virtual(play())
+
+
+def test_who_is_far_is_not_invited() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            await pair.b.walk(pair.b.x + TRADE_REACH_M + 6, pair.b.y)
+            await asyncio.sleep(0.5)
+            assert (await pair.invite()).code == "too_far"
+
+    run_virtual(play())
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("when", ["invited", "open", "confirmed"])
+def test_a_hand_off_takes_its_part_along(who: str, when: str) -> None:
+    async def play() -> None:
+        async with Game(3) as game:
+            pair = await meet(game, "gs1", "gs2")
+            player = getattr(pair, who)
+
+            async def move() -> None:
+                assert await hand(game, player.unit, player.server, "gs3")
+                await game.until(lambda: player.server == "gs3", 2)
+
+            if when == "invited":
+                assert (await pair.invite()).ok
+                await move()
+                assert (await pair.b.call("trade_accept", trade=pair.trade)).ok
+                await pair.until_state("open")
+            else:
+                await pair.open()
+            if when == "open":
+                await move()
+            await pair.offer({"wood": 2}, {"stone": 1})
+            assert await pair.confirm(pair.a) == [{"committed": False}]
+            await pair.until(lambda p: pair.state(p)["version"] == 3, "both see it")
+            if when == "confirmed":
+                await move()
+            await asyncio.sleep(2 * TRADE_SILENT_MS / 1_000)
+            assert await pair.confirm(pair.b) == [{"committed": True}]
+            await pair.until_state("committed")
+            pair.sound()
+
+    run_virtual(play())
+
+
+@pytest.mark.parametrize("dead", ["gs1", "gs2"])
+def test_a_server_that_dies_closes_it_for_both(dead: str) -> None:
+    async def play() -> None:
+        async with Game(3) as game:
+            pair = await meet(game, "gs1", "gs2")
+            await pair.open()
+            await pair.offer({"wood": 2}, {"stone": 1})
+            await game.kill(dead)
+            victim, other = (pair.a, pair.b) if dead == "gs1" else (pair.b, pair.a)
+            await victim.attach("gs3")
+            await game.until(lambda: pair.state(victim)["state"] == "closed", 2, "told at once, who attaches anew")
+            await game.until(lambda: pair.state(other)["state"] == "closed", 15, "the other one finds out")
+            assert {pair.state(p)["reason"] for p in (victim, other)} == {"lost"}
+            late = await pair.confirms(other)
+            assert late.code == "trade_closed"
+            pair.sound()
+
+    run_virtual(play())
+
+
+def test_a_client_that_comes_back_goes_on() -> None:
+    """Its events tell it the state; nothing is told twice."""
+
+    async def play() -> None:
+        async with Game(2) as game:
+            pair: Pair = await meet(game, "gs1", "gs2")
+            await pair.open()
+            await pair.a.attach("gs2")
+            await pair.offer({"wood": 2}, {"stone": 1})
+            assert await pair.confirm() == [{"committed": False}, {"committed": True}]
+            numbers = [n for _, n, _ in pair.a.events]
+            assert numbers == sorted(numbers)
             pair.sound()
 
     run_virtual(play())

@@ -13,6 +13,7 @@ import msgspec
 
 from gameserver.documents import NOT_THERE, Documents
 from gameserver.handing import Handing
+from gameserver.trading import Run, Trading
 from gameserver.units import Owned, UnitTable
 from gateway.session import Effects, Session
 from runtime.mesh.envelope import Envelope
@@ -22,8 +23,11 @@ from runtime.store.memory import Table
 from world import frames
 from world.channels.receiver import CellReceiver
 from world.fence import EpochFence
-from world.messages import Events, Key, Message
+from world.message_values import Hold
+from world.messages import Decided, Events, Key, Lock, Message, Ok
 from world.results import Origin, Outcome, Results
+from world.trade import Event
+from world.transaction_document import KIND
 from world.transfer import Entry, Outbox
 from world.unit import Unit
 
@@ -152,6 +156,59 @@ def from_epoch() -> Patches:
     ]
 
 
+def intents_cas() -> Patches:
+    """A swap of an intent overwrites whatever is there: who commits does not see that it was aborted."""
+    match = Table._match
+
+    def overwrites(self: Table, key: str, cas: int) -> None:
+        if key.startswith(f"{KIND}:"):
+            self.get(key)
+        else:
+            match(self, key, cas)
+
+    return [(Table, "_match", overwrites)]
+
+
+def pending_check() -> Patches:
+    """A unit applies whatever it is told is committed, also what it does not hold (any more)."""
+    lock, decided, known = Unit.lock, Trading._decided, dict[tuple[str, str], Hold]()
+
+    def locks(self: Unit, tx: str, hold: Hold) -> int:
+        known[self.key, tx] = hold
+        return lock(self, tx, hold)
+
+    async def applies(self: Trading, owned: Owned, message: Decided) -> Ok:
+        hold = known.get((owned.key, message.tx))
+        if message.committed and hold is not None and message.tx not in owned.unit.locks.pending:
+            owned.unit.locks.add(message.tx, hold, owned.unit.entities)
+            owned.unit.apply(message.tx)
+            self._table.touch(owned)
+        return await decided(self, owned, message)
+
+    return [(Unit, "lock", locks), (Trading, "_decided", applies)]
+
+
+def flush() -> Patches:
+    """A transaction is acknowledged while its commit is on the way to the store."""
+    decide = Trading._decide
+
+    async def early(self: Trading, run: Run, state: str) -> Event:
+        self._service.spawn(decide(self, run, state), f"late {run.tx}")
+        return Event.LANDED
+
+    return [(Trading, "_decide", early)]
+
+
+def origin_fence() -> Patches:
+    """A former owner of the acting avatar may lock it for what it began."""
+
+    async def heeded(self: Trading, owned: Owned, message: Lock, by: tuple[str, int]) -> Ok:
+        return await locks(self, owned, msgspec.structs.replace(message, origin_epoch=owned.unit.epoch), by)
+
+    locks = Trading._lock
+    return [(Trading, "_lock", heeded)]
+
+
 ABLATIONS: dict[str, Callable[[], Patches]] = {
     f.__name__: f
     for f in (
@@ -166,6 +223,10 @@ ABLATIONS: dict[str, Callable[[], Patches]] = {
         busy,
         reclaiming,
         from_epoch,
+        intents_cas,
+        pending_check,
+        flush,
+        origin_fence,
     )
 }
 

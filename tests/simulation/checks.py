@@ -32,20 +32,26 @@ from gameserver.server import GameServer
 from tests.simulation.cluster import SimCluster
 from tests.simulation.picture import Shown
 from tests.simulation.player import Player
+from tests.simulation.trades import half_done
 from tests.simulation.watch import UNITS, Command
 from world.audit import audit
 from world.grid import cell_of_subcell, subcell_at, subcells_in_sight
 from world.ids import avatar_unit, node_number, region_unit
 from world.limits import SIGHT_M, STALE_AFTER_MS, TICK_MS
+from world.results import command_key
+from world.transaction_document import ABORTED, KIND, Intent, transaction_id
 from world.unit_document import UnitDocument
 
 DOCUMENTED = frozenset(
     {
         *("too_far", "depleted", "not_gatherable", "no_such_target", "busy", "too_many_commands", "settled"),
         *("store_unavailable", "unreachable", "moved", "stale"),
+        *("trade_busy", "trade_closed", "trade_changed", "not_enough", "no_room"),
     }
 )
-REFUSALS = frozenset({"too_far", "depleted", "not_gatherable", "no_such_target"})  # for good
+REFUSALS = frozenset({"too_far", "depleted", "not_gatherable", "no_such_target"}) | {
+    *("trade_busy", "trade_closed", "trade_changed", "not_enough", "no_room"),
+}  # for good
 OWNERLESS_BOUND_S = 15.0  # a watched region: death after 3 s, then by need, under loss
 MONITOR_S = 0.25
 ENDS = frozenset({1006, 1012, 4003, 4005, 4010})  # cut, restarting, too slow, silent
@@ -180,7 +186,10 @@ def _units(cluster: SimCluster) -> Iterator[str]:
             owned = holder.table.get(unit) if holder is not None else None
             if head is None or owned is None or owned.unit.epoch != head.epoch:
                 yield f"{unit}, wanted on {name}, is held by nobody living: {head}"
-        yield from (f"{o.key} on {name} has open transfers" for o in game.table if o.unit.outbox.entries)
+        yield from (f"{o.key} on {name} has open intents" for o in game.table if o.unit.has_intents)
+    for key, document in cluster.table.documents.items():
+        if key.startswith(f"{KIND}:") and Intent.parse(document.value).state != ABORTED:
+            yield f"{key} is under way"
 
 
 # -- while it happens -------------------------------------------------------------------------------------------------
@@ -238,10 +247,12 @@ class Monitor:
 # -- in the end -------------------------------------------------------------------------------------------------------
 def verdict(cluster: SimCluster, players: list[Player], monitor: Monitor) -> list[str]:
     """Once nothing happens any more."""
-    documents = {key: d.value for key, d in cluster.table.documents.items() if key.startswith(UNITS)}
+    kinds = (*UNITS, f"{KIND}:")
+    documents = {key: d.value for key, d in cluster.table.documents.items() if key.startswith(kinds)}
     problems = [*cluster.problems, *cluster.watch.broken, *monitor.problems]
     problems += [error for error in cluster.trace.errors if TASK_ENDED not in error]
     problems += [f"audit: {problem}" for problem in audit(documents)]
+    problems += [*half_done(cluster.watch.trades, documents), *cluster.watch.trades.too_long(cluster.plan)]
     problems += _times(cluster)
     for player in players:
         problems += player.problems
@@ -276,11 +287,15 @@ def _deeds(cluster: SimCluster, player: Player) -> Iterator[str]:
             yield f"{player.name}: {told.op} answered {told.result.code}: {told.result.detail}"
         if told.result.code in REFUSALS and cluster.watch.caused.get(Command(unit, told.session, told.number)):
             yield f"{player.name}: command {told.number} was refused as {told.result.code}, and done"
+        tx = transaction_id(command_key(unit, told.session, told.number))
+        if told.result.code in REFUSALS and tx in cluster.watch.trades.committed:
+            yield f"{player.name}: command {told.number} was refused as {told.result.code}, and committed"
         if told.op == "gather" and told.result.ok:
             acknowledged.update(told.result.value["items"])
             if not cluster.watch.caused.get(Command(unit, told.session, told.number)):
                 yield f"{player.name}: command {told.number} was acknowledged and never committed"
     stored = Counter(_stored_items(cluster, client.avatar))
+    stored.subtract(cluster.watch.trades.traded(unit))
     caused = [command for command in cluster.watch.caused if command.unit == unit]
     if acknowledged - stored:
         yield f"{player.name} was given {dict(acknowledged)} and has {dict(stored)}"

@@ -32,6 +32,7 @@ from runtime.service import Service
 from runtime.settings import Settings
 from runtime.store.memory import MemoryStore
 from tests.simulation.plan import Plan
+from tests.simulation.player import Player
 from tests.simulation.trace import LogLines, Trace
 from tests.simulation.watch import DigestWatch, StoreWatch
 from tests.simulation.wire import Receiver, SimSocket
@@ -122,6 +123,7 @@ class SimCluster:
         self.watch = StoreWatch(self.table, trace, self.lives)
         self.digests = DigestWatch()
         self.sockets: dict[int, SimSocket] = {}
+        self.players: list[Player] = []
         self.client_delay_ms = 15.0
         self.ending = False
         self.problems: list[str] = []

@@ -8,6 +8,7 @@ from tests.simulation.plan import Strike
 from tests.simulation.player import Player
 from world.ids import avatar_unit, region_unit
 from world.limits import REGION_M
+from world.transaction_document import Intent
 
 
 class Nemesis:
@@ -61,6 +62,20 @@ class Nemesis:
         head = cluster.watch.heads.get(giver if self._rng.random() < 0.3 else receiver)
         if head is not None and head.owner:
             await getattr(self, f"_{strike.target}")(strike._replace(target=head.owner))
+
+    async def _trade_ambush(self, strike: Strike) -> None:
+        """The creator of a transaction, or the owner of one of its units, at that stage of it."""
+        cluster, rng = self._cluster, self._rng
+        sprung: asyncio.Future[Intent] = asyncio.get_running_loop().create_future()
+        cluster.watch.trades.ambushes[strike.to].append(sprung)
+        done, _ = await asyncio.wait([sprung], timeout=max(0.1, cluster.plan.active_s - strike.at_s))
+        if not done:
+            return
+        await asyncio.sleep(rng.choice((0.0, 0.002, 0.05)) * rng.random())
+        intent = sprung.result()
+        heads = [cluster.watch.heads[unit].owner for unit in intent.parts]
+        victim = rng.choice([name for name in (intent.creator, *heads) if name])
+        await getattr(self, f"_{strike.target}")(strike._replace(target=victim))
 
     async def _zombie(self, strike: Strike) -> None:
         """SIGSTOP and SIGCONT: it stands still, and wakes up with the past in its hands."""

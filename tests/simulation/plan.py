@@ -93,8 +93,18 @@ def draw(seed: int) -> Plan:
         store_delay_ms=fault.choice((1.0, 10.0, 60.0, 60.0)),
         clock_jump=fault.choice((0.0, 0.5)),
         clock_drift=fault.choice((0.0, 1e-4, 1e-3)),
-        strikes=tuple(sorted(Strikes(fault, servers, gateways, players, active_s).draw())),
+        strikes=tuple(sorted([*Strikes(fault, servers, gateways, players, active_s).draw(), *_trade_ambush(seed)])),
     )
+
+
+def _trade_ambush(seed: int) -> list[Strike]:
+    """In some seeds one who takes part in a transaction is struck in the middle of it, at the stage ``to``."""
+    rng = random.Random(f"trade {seed}")
+    if rng.random() > 0.35:
+        return []
+    stage = rng.choice(("pending", "first lock", "all locked", "committed", "first applied"))
+    lasts_s = rng.uniform(0.3, 1.5) if rng.random() < 0.5 else rng.uniform(4.0, 6.0)
+    return [Strike(rng.uniform(0.5, 3.0), "trade_ambush", rng.choice(("crash", "crash", "zombie")), lasts_s, stage)]
 
 
 def _share(rng: random.Random, most: float) -> float:

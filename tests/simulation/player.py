@@ -10,6 +10,7 @@ import httpx
 import orjson
 
 from cluster.bots.client import Client, ClientError, Json, Outcome
+from cluster.bots.haggler import Haggler
 from cluster.bots.wire import Socket
 from runtime.mesh.api import MeshError
 from tests.simulation.continuity import Attachments, Record, Rollback
@@ -18,8 +19,10 @@ from tests.simulation.watch import Command
 from tests.simulation.wire import SimSocket
 from world.frames import FLAG_CORRECTED
 from world.ids import avatar_unit
-from world.limits import BOT_MOVE_MS, HTTP_LOGIN_MS, REACH_M, WALK_SPEED_M_PER_S
+from world.limits import BOT_MOVE_MS, HTTP_LOGIN_MS, REACH_M, TRADE_REACH_M, WALK_SPEED_M_PER_S
 from world.messages import Granted, LoginGuest
+from world.results import command_key
+from world.transaction_document import transaction_id
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimCluster
@@ -54,7 +57,9 @@ class SimClient(Client):
     """``cluster.bots.client.Client`` with no HTTP and no TCP under it."""
 
     def __init__(self, cluster: "SimCluster", player: "Player", rng: random.Random, gateways: list[str]) -> None:
-        super().__init__(cast(httpx.AsyncClient, None), gateways, on_binary=self.saw, rng=rng)
+        super().__init__(
+            cast(httpx.AsyncClient, None), gateways, on_binary=self.saw, on_event=player.haggler.told, rng=rng
+        )
         self._cluster = cluster
         self._player = player
         self._sim_rng = rng
@@ -133,6 +138,8 @@ class Player:
     def __post_init__(self) -> None:
         urls = [f"sim://{name}" for name in self.cluster.gateway_names]
         shift = self.index % len(urls)
+        self._trade_rng = random.Random(f"trade {self.index} {self.cluster.plan.seed}")
+        self.haggler = Haggler(self._trade_rng)
         self.client = SimClient(self.cluster, self, self.rng, urls[shift:] + urls[:shift])
         self.entered = asyncio.Event()
         self.session = 0
@@ -238,6 +245,7 @@ class Player:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._walk())
             group.create_task(self._act())
+            group.create_task(self._trade())
             group.create_task(self._stay_connected())
 
     async def _enter(self) -> None:
@@ -264,6 +272,7 @@ class Player:
         self.replaced.append(old)
         self.client, self._stood, self._own = new, 0, None
         self._rollback.forget()
+        self.haggler.forget()
         await self._enter()
 
     async def _stay_connected(self) -> None:
@@ -336,6 +345,29 @@ class Player:
             else:
                 await self._gather()
 
+    async def _trade(self) -> None:
+        """What the haggler wishes, with whoever is near; with something to give it walks up to another."""
+        while True:
+            await asyncio.sleep(self._trade_rng.uniform(0.1, 0.3))
+            client = self.client
+            if self.calm or not self.entered.is_set() or client.lost.is_set():
+                continue
+            others = {p.client.avatar: p.client for p in self.cluster.players if p is not self and p.entered.is_set()}
+            gaps = {avatar: math.hypot(o.x - client.x, o.y - client.y) for avatar, o in others.items()}
+            if self.haggler.partner in others:
+                self.goal = None
+            elif gaps and any(client.inventory.values()) and self._trade_rng.random() < 0.6:
+                nearest = others[min(gaps, key=lambda avatar: gaps[avatar])]
+                self.goal = 0, nearest.x, nearest.y
+            near = [avatar for avatar, gap in gaps.items() if gap < TRADE_REACH_M]
+            wish = self.haggler.wish(client.inventory, near)
+            if wish is not None:
+                self.haggler.waiting = True
+                self._command(wish.op, **wish.args).add_done_callback(self._haggled)
+
+    def _haggled(self, result: "asyncio.Future[Outcome]") -> None:
+        self.haggler.waiting = False
+
     async def _gather(self) -> None:
         """From what is at hand; now and then without waiting for the result, or from what is far."""
         near = self._nearest(3)
@@ -378,5 +410,7 @@ class Player:
         """Invariant 3, as the player meets it: what is acknowledged is in the store by then, given and received."""
         command = Command(avatar_unit(self.client.avatar), told.session, told.number)
         watch = self.cluster.watch
+        if result.value.get("committed") and transaction_id(command_key(*command)) not in watch.trades.committed:
+            self.problem(f"command {told.number} was acknowledged before its transaction was committed")
         if told.op == "gather" and result.ok and not (command in watch.caused and command in watch.saved):
             self.problem(f"command {told.number} was acknowledged before it was committed")

@@ -74,6 +74,7 @@ async def _story(plan: Plan, trace: Trace, report: Report) -> None:
     async with asyncio.TaskGroup() as group:
         await cluster.start_all(group)
         players = [_player(cluster, plan, n) for n in range(plan.players)]
+        cluster.players = players
         nemesis = Nemesis(cluster, players)
         nemesis.begin()
         extras = [group.create_task(player.live(), name=player.name) for player in players]
@@ -126,6 +127,9 @@ def _figures(cluster: SimCluster, players: list[Player], monitor: Monitor) -> di
     return {
         "commands": len(told),
         "gathered": sum(t.op == "gather" and t.result is not None and t.result.ok for t in told),
+        "traded": len(cluster.watch.trades.committed),
+        "trades_aborted": len(cluster.watch.trades.aborted),
+        "longest_lock_s": cluster.watch.trades.longest_s,
         "writes": cluster.watch.writes,
         "messages": statistics.delivered,
         "frames": statistics.frames,

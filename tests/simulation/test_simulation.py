@@ -22,7 +22,10 @@ from tests.simulation.trace import first
 TIMEOUT_S = 120 + 4 * SEEDS
 
 # What the seeds together must have met, or they prove nothing.
-MET = ("gathered", "frames_lost", "stale_seen", "corrections", "killed", "writes", "handed", "drained", "replaced")
+MET = (
+    *("gathered", "frames_lost", "stale_seen", "corrections", "killed", "writes", "handed", "drained", "replaced"),
+    *("traded", "trades_aborted"),
+)
 
 
 @pytest.fixture(scope="module")

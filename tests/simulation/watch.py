@@ -23,11 +23,13 @@ from runtime.mesh.envelope import Envelope
 from runtime.mesh.node import MeshNode
 from runtime.store.memory import Table
 from tests.simulation.trace import Trace
+from tests.simulation.trades import TradeWatch
 from world.channels.effects import Apply
 from world.channels.receiver import CellReceiver
 from world.frames import DIGEST_TOPIC, read_head
 from world.ids import NodeId, avatar_unit
 from world.messages import Deliver, Events, Invoke, Message
+from world.transaction_document import KIND
 from world.unit_document import Head, UnitDocument
 
 UNITS = ("avatar:", "region:")
@@ -56,6 +58,7 @@ class StoreWatch:
         self.moves: defaultdict[str, list[asyncio.Future[str]]] = defaultdict(list)  # unit -> told of its next owner
         self.owners: dict[tuple[str, int], tuple[str, int]] = {}  # (unit, epoch) -> the last (server, generation)
         self.handed: set[tuple[str, int]] = set()  # units, and the epochs that a living owner gave them to
+        self.trades = TradeWatch(self._break)
         self._trace = trace
         self._table = table
         self._is_up = is_up
@@ -70,6 +73,9 @@ class StoreWatch:
             self._trace.note("store", f"{key} {head.owner}:{head.generation} e{head.epoch} v{head.version}")
             self._check(key, head)
             self._note_transfers(key, value)
+        elif key.startswith(f"{KIND}:"):
+            self._trace.note("store", f"{key} {value.decode()}")
+            self.trades.intent(key, value)
         elif key.startswith("srv:"):
             self._trace.note("store", f"{key} {value.decode()}")
         return self._put(key, value)
@@ -112,6 +118,7 @@ class StoreWatch:
 
     def _note_transfers(self, key: str, value: bytes) -> None:
         document = UnitDocument.parse(value)
+        self.trades.unit(key, document)
         own = document.results.get(key)
         if own is not None:
             self.saved |= {Command(key, own.session, int(slot)) for slot in own.saved if slot.isdecimal()}

@@ -22,6 +22,7 @@ class Told:
 
     acknowledged: Counter[str] = field(default_factory=Counter)
     in_doubt: Counter[str] = field(default_factory=Counter)
+    trades: bool = False  # it may have given and got items: judged with all others that trade, as one
 
 
 def read_units(database: Path) -> dict[str, UnitDocument]:
@@ -68,10 +69,22 @@ def violations(units: dict[str, UnitDocument], told: dict[int, Told]) -> list[st
                 under_way.update(entry.items)
     if given != gained + under_way:
         wrong.append(f"given {dict(given)} is not gained {dict(gained)} + under way {dict(under_way)}")
+    pot, traders = Told(), Counter[str]()
     for avatar, heard in told.items():
         has = inventory(units, avatar)
-        for item in {*has, *heard.acknowledged, *heard.in_doubt}:
-            least, most = heard.acknowledged[item], heard.acknowledged[item] + heard.in_doubt[item]
-            if not least <= has[item] <= most:
-                wrong.append(f"avatar {avatar} has {has[item]} {item}: acknowledged {least}, at most {most}")
+        if heard.trades:
+            traders.update(has)
+            pot.acknowledged.update(heard.acknowledged)
+            pot.in_doubt.update(heard.in_doubt)
+        else:
+            wrong += _unlike(f"avatar {avatar} has", has, heard)
+    return wrong + _unlike("those who trade have", traders, pot)
+
+
+def _unlike(who: str, has: Counter[str], heard: Told) -> list[str]:
+    wrong = []
+    for item in {*has, *heard.acknowledged, *heard.in_doubt}:
+        least, most = heard.acknowledged[item], heard.acknowledged[item] + heard.in_doubt[item]
+        if not least <= has[item] <= most:
+            wrong.append(f"{who} {has[item]} {item}: acknowledged {least}, at most {most}")
     return wrong
