@@ -45,7 +45,7 @@ class Trader:
     @property
     def goal(self) -> tuple[float, float] | None:
         """Where the one stands whom it walks up to."""
-        return None if self._meets is None else (self._meets.x, self._meets.y)
+        return None if self._meets is None or self.stands else (self._meets.x, self._meets.y)
 
     def act(self, x: float, y: float, now_s: float) -> None:
         """Five times a second."""

@@ -70,5 +70,6 @@ def test_a_seed_is_the_same_run_in_every_process(pool: Executor) -> None:
 def test_without_a_safeguard_a_violation_is_found(pool: Executor, safeguard: str) -> None:
     """Removed by a patch of the test; ``python -m tests.simulation --without …`` shows what it finds."""
     within = FOUND_WITHIN[safeguard]
-    found = next((r for r in run_seeds(pool, range(within), WORKERS, safeguard) if not r.ok), None)
-    assert found is not None, f"without {safeguard} nothing was found in {within} seeds"
+    seeds = range(within) if isinstance(within, int) else within
+    found = next((r for r in run_seeds(pool, seeds, WORKERS, safeguard) if not r.ok), None)
+    assert found is not None, f"without {safeguard} nothing was found in seeds {seeds}"
