@@ -37,6 +37,7 @@ class Plan:
     clock_jump: float = 0.0  # share of restarts that find the wall clock an hour off
     clock_drift: float = 0.0  # by how much loops' clocks differ at most, as a share
     strikes: tuple[Strike, ...] = ()
+    trades: bool = True  # players trade with each other
 
     @property
     def server_names(self) -> list[str]:
@@ -80,8 +81,10 @@ def draw(seed: int) -> Plan:
     gateways = work.choice((1, 2, 2) if rich else (1, 1, 2))
     players = work.randint(2, 4) if rich else work.randint(2, 3)
     active_s = work.uniform(5.5, 8.0) if rich else work.uniform(4.5, 7.0)
+    trade_ambush = _trade_ambush(seed)
     return Plan(
         seed=seed,
+        trades=seed % 2 == 1 or bool(trade_ambush),  # trading costs a quarter more
         servers=servers,
         gateways=gateways,
         logins=work.choice((1, 2)),
@@ -93,7 +96,7 @@ def draw(seed: int) -> Plan:
         store_delay_ms=fault.choice((1.0, 10.0, 60.0, 60.0)),
         clock_jump=fault.choice((0.0, 0.5)),
         clock_drift=fault.choice((0.0, 1e-4, 1e-3)),
-        strikes=tuple(sorted([*Strikes(fault, servers, gateways, players, active_s).draw(), *_trade_ambush(seed)])),
+        strikes=tuple(sorted([*Strikes(fault, servers, gateways, players, active_s).draw(), *trade_ambush])),
     )
 
 

@@ -245,7 +245,8 @@ class Player:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._walk())
             group.create_task(self._act())
-            group.create_task(self._trade())
+            if self.cluster.plan.trades:
+                group.create_task(self._trade())
             group.create_task(self._stay_connected())
 
     async def _enter(self) -> None:

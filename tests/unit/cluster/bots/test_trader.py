@@ -105,12 +105,12 @@ def test_an_old_sessions_answer_ends_the_trade_it_belonged_to() -> None:
         table = two(tally)
         one = table.traders[1]
         one.told(Bargain("t", Side(2, "b", 0, 0), Side(1, "a", 0, 0)).view(1))
-        assert one.stands
+        before = one.stands
         lost: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         lost.set_exception(ClientError("unknown_outcome"))
         one._result = lost
         one.act(0.0, 0.0, 0.1)
-        assert not one.stands
+        assert (before, one.stands) == (True, False)
         assert tally.errors["unknown_outcome"] == 1
 
     asyncio.run(play())
