@@ -23,7 +23,7 @@ _ENTER_S = 60.0
 
 class Crowd:
     """``newcomers_every_s``: besides the bots, one new guest after the other looks in. ``trade``: the share of the bots
-    that trade; they all stay near the spawn then."""
+    that trade."""
 
     def __init__(
         self,
@@ -36,11 +36,7 @@ class Crowd:
     ) -> None:
         self._bots = bots
         self._lines: dict[int, dict[str, Any]] = {}
-        spread_m = (
-            SMALLEST_SPREAD_M
-            if trade
-            else max(SMALLEST_SPREAD_M, BOT_SHOWN_M * math.sqrt(bots / (BOT_OTHERS_IN_SIGHT + 1)) / 2)
-        )
+        spread_m = max(SMALLEST_SPREAD_M, BOT_SHOWN_M * math.sqrt(bots / (BOT_OTHERS_IN_SIGHT + 1)) / 2)
         count = max(1, math.ceil(2 * bots / BOT_WORKER_BOTS))
         shares = [bots // count + (n < bots % count) for n in range(count)]
         self._jobs = [
