@@ -265,7 +265,17 @@ def limits() -> list[str]:
 
 # the last word of a name is its unit; a plain count is named by what it counts, a plural
 UNITS = frozenset({"MS", "S", "M", "BYTES", "M3"})
-VERSIONS = frozenset({"FORMAT", "FORMAT_MIN", "PROTOCOL_MIN", "PROTOCOL_MAX", "MESH_PROTOCOL_MIN", "MESH_PROTOCOL_MAX"})
+VERSIONS = frozenset(
+    {
+        "FORMAT",
+        "FORMAT_MIN",
+        "PROTOCOL_MIN",
+        "PROTOCOL_MAX",
+        "MESH_PROTOCOL_MIN",
+        "MESH_PROTOCOL_MAX",
+        "MESH_PROTOCOL_BATCHES",
+    }
+)
 FACTORS = frozenset({"SPEED_TOLERANCE", "STORE_COUNTER_LIMIT"}) | VERSIONS  # no unit
 
 

@@ -38,6 +38,16 @@ class Member(msgspec.Struct, frozen=True):
     ready_ms: U53 = 0  # world time when it became ready
 
 
+class BatchedWrite(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One of a ``StoreWrites``; the fields are those of ``StoreWrite``."""
+
+    op: Short
+    key: DocumentKey
+    value: bytes = b""
+    cas: U53 = 0
+    durability: U16 = 3
+
+
 class Key(msgspec.Struct, frozen=True, array_like=True):
     """An operation key. A command's: (avatar, session, number) with empty rest; a mutator call's adds (unit, mutator,
     ordinal); the world's own: origin is the unit, session its epoch, number n."""

@@ -18,6 +18,7 @@ from world.message_values import U16 as U16
 from world.message_values import U32 as U32
 from world.message_values import U53 as U53
 from world.message_values import Actor as Actor
+from world.message_values import BatchedWrite as BatchedWrite
 from world.message_values import DocumentKey as DocumentKey
 from world.message_values import HandedAvatar as HandedAvatar
 from world.message_values import Items as Items
@@ -28,6 +29,18 @@ from world.message_values import Message as Message
 from world.message_values import Name as Name
 from world.message_values import Short as Short
 from world.message_values import Text as Text
+from world.store_messages import StoreCas as StoreCas
+from world.store_messages import StoreCounter as StoreCounter
+from world.store_messages import StoreDocs as StoreDocs
+from world.store_messages import StoreFound as StoreFound
+from world.store_messages import StoreGet as StoreGet
+from world.store_messages import StoreKeys as StoreKeys
+from world.store_messages import StoreList as StoreList
+from world.store_messages import StoreNumber as StoreNumber
+from world.store_messages import StoreSearch as StoreSearch
+from world.store_messages import StoreWrite as StoreWrite
+from world.store_messages import StoreWrites as StoreWrites
+from world.store_messages import StoreWritten as StoreWritten
 from world.trade_messages import Bargained as Bargained
 from world.trade_messages import BargainTold as BargainTold
 from world.trade_messages import Decided as Decided
@@ -94,73 +107,6 @@ class Verdict(Message, frozen=True, tag=14):
 class YouAreDead(Message, frozen=True, tag=15):
     node: Short
     highest: U32
-
-
-# -- store -----------------------------------------------------------------------------------------------------------
-class StoreGet(Message, frozen=True, tag=20):
-    keys: list[DocumentKey]
-
-
-class StoreDocs(Message, frozen=True, tag=21):
-    """(key, value, cas) of those of the asked keys that exist, as many as fit a page (STORE_PAGE_BYTES): only the
-    first ``looked`` keys of the request were looked up, the asker goes on behind them."""
-
-    docs: list[tuple[DocumentKey, bytes, U53]]
-    looked: U32 = 0
-
-
-class StoreWrite(Message, frozen=True, tag=22):
-    """op: insert | replace | remove; ``cas`` for the latter two. Answer: StoreCas (remove: Ok); Problem codes are those
-    of runtime.store.api. ``generation`` is the store's at the first sending: a store started since then cannot know
-    whether its predecessor applied the write, and answers ``ambiguous``."""
-
-    op: Short
-    key: DocumentKey
-    value: bytes = b""
-    cas: U53 = 0
-    durability: U16 = 3
-    generation: U32 = 0
-
-
-class StoreCas(Message, frozen=True, tag=23):
-    cas: U53
-
-
-class StoreList(Message, frozen=True, tag=24):
-    kind: Short
-    after: DocumentKey = ""
-    limit: U32 = 1_000
-
-
-class StoreKeys(Message, frozen=True, tag=25):
-    keys: list[DocumentKey]
-
-
-class StoreCounter(Message, frozen=True, tag=26):
-    key: DocumentKey
-    delta: U32 = 1
-    initial: U53 = 1
-
-
-class StoreNumber(Message, frozen=True, tag=27):
-    value: U53
-
-
-class StoreSearch(Message, frozen=True, tag=28):
-    """Gateways only, for operators. ``what``: item | player; answer: StoreFound (runtime.store.search)."""
-
-    what: Short
-    word: Name
-    at_least: U53 = 1
-    limit: U32 = 50
-
-
-class StoreFound(Message, frozen=True, tag=29):
-    """Rows (unit, entity, name, server, count)."""
-
-    rows: list[tuple[DocumentKey, U53, Text, Name, U53]]
-    more: bool = False
-    cut: bool = False
 
 
 # -- login (gateway -> login) ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 pass ``tests/contract/test_mesh_contract.py``. One Mesh per service. Handlers and callbacks run on the service's loop.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -72,12 +73,20 @@ class CommandPlane(Protocol):
         """One handler per message type. For calls its return value is the reply (None: ``Ok``); raising ``Refused``
         answers ``Problem(code, detail)``; any other exception answers ``Problem("internal")``, is logged and counted.
         A retry of a call (same origin, same call number) in flight is joined, one answered within RPC_DEADLINE_MS
-        is answered from memory: handlers see a call once per origin call, unless this process restarted."""
+        is answered from memory: handlers see a call once per origin call, unless this process restarted.
+
+        Of an awaitable a task is made, of which HANDLERS_IN_FLIGHT run at once. A handler that returns a future has
+        begun, and is answered for without a task: how many there are it must bound itself."""
         ...
 
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = ...) -> Message:
         """Send, retry every RPC_RETRY_MS until the reply or the deadline. A call is never carried over to a newer
         generation of its target (Unreachable with ``sent``). Raises Unreachable, DeadlineExceeded, Refused."""
+        ...
+
+    def ask(self, node: NodeId, message: Message, *, deadline_ms: float = ...) -> "asyncio.Future[Message]":
+        """As ``call``, without a task: the future ends as ``call`` does. Raises at once what ends the call before
+        anything was sent: Unreachable, Refused. To cancel the future gives the call up."""
         ...
 
     async def call_any(self, role: str, message: Message, *, deadline_ms: float = ...) -> Message:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from runtime.mesh.api import DeadlineExceeded, Handler, MeshError, Refused, Sender, Unreachable
@@ -58,6 +59,10 @@ class Commands:
 
     # -- the origin's side -----------------------------------------------------------------------------------------
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> Message:
+        return await self.ask(node, message, deadline_ms=deadline_ms)
+
+    def ask(self, node: NodeId, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> "asyncio.Future[Message]":
+        """``call`` for who needs no task of his own. Raises Unreachable, Refused where it ends before it began."""
         member = self._book.get(node)
         if self._closed or member is None:
             raise Unreachable(f"{node} is not in the book")
@@ -68,18 +73,18 @@ class Commands:
             call = self._table.begin(node, member.generation, body, now, now + deadline_ms)
         except TableFull:
             raise Unreachable("too many calls in flight") from None
-        waiter = self._waiters[call.number] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiters[call.number] = waiter
+        waiter.add_done_callback(partial(self._settle, call.number))
         self._statistics.calls += 1
-        try:
-            self._attempt(call)
-            self._arm()
-            reply: Message = await waiter
-        finally:
-            self._table.settle(call.number)
-            self._waiters.pop(call.number, None)
-        if isinstance(reply, Problem):
-            raise Refused(reply.code, reply.detail)
-        return reply
+        self._attempt(call)
+        self._arm()
+        return waiter
+
+    def _settle(self, number: int, _waiter: "asyncio.Future[Message]") -> None:
+        """Answered, failed or given up (cancelled)."""
+        self._table.settle(number)
+        self._waiters.pop(number, None)
 
     async def call_any(self, role: str, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> Message:
         nodes = self._in_turn(role)
@@ -183,6 +188,8 @@ class Commands:
         waiter = self._waiters.get(envelope.number)
         if call is None or waiter is None or waiter.done() or call.node != envelope.origin:
             self._statistics.late_replies += 1
+        elif isinstance(message, Problem):
+            waiter.set_exception(Refused(message.code, message.detail))
         else:
             waiter.set_result(message)
 
@@ -207,7 +214,9 @@ class Commands:
         except Exception as error:
             self._reply(envelope, self._problem(message, error))
             return
-        if inspect.isawaitable(outcome):
+        if isinstance(outcome, asyncio.Future):
+            outcome.add_done_callback(partial(self._ended, envelope, message))
+        elif inspect.isawaitable(outcome):
             self._run_later(envelope, message, outcome)
         else:
             self._reply(envelope, outcome)
@@ -229,6 +238,16 @@ class Commands:
             self._reply(envelope, self._problem(message, error))
         finally:
             self._running -= 1
+
+    def _ended(self, envelope: Envelope, message: Message, outcome: "asyncio.Future[Message | None]") -> None:
+        """A handler's own future. One that was cancelled goes down with its process: nobody is answered."""
+        if outcome.cancelled():
+            return
+        error = outcome.exception()
+        if isinstance(error, Exception):
+            self._reply(envelope, self._problem(message, error))
+        elif error is None:
+            self._reply(envelope, outcome.result())
 
     def _problem(self, message: Message, error: Exception) -> Problem:
         if isinstance(error, Refused):

@@ -3,6 +3,7 @@
 ``ZmqMesh`` and the simulation's mesh are this class over another transport, so that both behave the same.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -142,6 +143,9 @@ class MeshNode:
 
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> Message:
         return await self._commands.call(node, message, deadline_ms=deadline_ms)
+
+    def ask(self, node: NodeId, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> "asyncio.Future[Message]":
+        return self._commands.ask(node, message, deadline_ms=deadline_ms)
 
     async def call_any(self, role: str, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> Message:
         return await self._commands.call_any(role, message, deadline_ms=deadline_ms)

@@ -5,9 +5,12 @@ one document rise and are never reused, also after a restart or re-insert; those
 Every implementation (SQLite behind the store process, memory, Couchbase) passes ``tests/contract``.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from world.message_values import BatchedWrite
 
 
 class Durability(IntEnum):
@@ -106,3 +109,13 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A store that takes several writes at once, as the store process is sent them."""
+
+    def write_many(self, writes: Sequence[BatchedWrite]) -> "asyncio.Future[list[Any]]":
+        """For each, in order: its token, None of a removal, or the StoreError it failed with. At least one.
+        Raises Unavailable."""
+        ...

@@ -8,45 +8,30 @@ What a caller may conclude from a failure is decided here:
     the store restarted meanwhile      the same: a call is bound to the store's generation at its first sending, the
                                        mesh does not carry it over, and a newer store refuses it as ambiguous, so that
                                        no write applies twice and Exists or CasMismatch never means our own write
+
+Writes leave in batches: see runtime.store.batching.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from runtime.mesh.api import DeadlineExceeded, MeshError, Refused, Unreachable
-from runtime.store.api import (
-    Ambiguous,
-    CasMismatch,
-    Document,
-    Durability,
-    Exists,
-    NotFound,
-    StoreError,
-    Temporary,
-    TooLarge,
-    Unavailable,
-)
+from runtime.mesh.api import MeshError, Refused
+from runtime.store.api import Ambiguous, Document, Durability, NotFound, Unavailable
+from runtime.store.batching import ERRORS, Asking, Batching, BatchStatistics, error_of_write
 from runtime.store.checks import check_counter, check_key, check_keys, check_list, check_value
 from world.ids import NodeId
 from world.limits import STORE_CALL_MS
 from world.messages import (
+    BatchedWrite,
     Member,
     Message,
-    Ok,
-    StoreCas,
     StoreCounter,
     StoreDocs,
     StoreGet,
     StoreKeys,
     StoreList,
     StoreNumber,
-    StoreWrite,
 )
-
-ERRORS: dict[str, type[StoreError]] = {
-    error.code: error for error in (NotFound, Exists, CasMismatch, TooLarge, Temporary, Ambiguous, Unavailable)
-}
-_NEVER_RUN = "unhandled"  # the peer has no handler (yet)
 
 R = TypeVar("R", bound=Message)
 
@@ -57,7 +42,7 @@ class Members(Protocol):
     def suspected(self, node: NodeId) -> bool: ...
 
 
-class Link(Protocol):
+class Link(Asking, Protocol):
     """The part of a Mesh the client needs."""
 
     @property
@@ -72,6 +57,16 @@ class StoreClient:
     def __init__(self, mesh: Link) -> None:
         self._mesh = mesh
         self._closed = False
+        self._batching = Batching(mesh, self._store)
+
+    @property
+    def statistics(self) -> BatchStatistics:
+        """Of the writes."""
+        return self._batching.statistics
+
+    @property
+    def unanswered_writes(self) -> int:
+        return self._batching.unanswered
 
     async def get(self, key: str) -> Document:
         check_key(key)
@@ -99,23 +94,29 @@ class StoreClient:
     async def insert(self, key: str, value: bytes, *, durability: Durability = Durability.PERSIST_TO_MAJORITY) -> int:
         check_key(key)
         check_value(value)
-        return await self._put("insert", key, value, 0, durability)
+        return await self._batching.put(BatchedWrite("insert", key, value, 0, int(durability)))
 
     async def replace(
         self, key: str, value: bytes, cas: int, *, durability: Durability = Durability.PERSIST_TO_MAJORITY
     ) -> int:
         check_key(key)
         check_value(value)
-        return await self._put("replace", key, value, cas, durability)
+        return await self._batching.put(BatchedWrite("replace", key, value, cas, int(durability)))
 
     async def remove(self, key: str, cas: int, *, durability: Durability = Durability.PERSIST_TO_MAJORITY) -> None:
         check_key(key)
-        store = self._store()
-        await self._write(store, StoreWrite("remove", key, b"", cas, int(durability), store.generation), Ok)
+        await self._batching.put(BatchedWrite("remove", key, b"", cas, int(durability)))
 
     async def counter(self, key: str, *, delta: int = 1, initial: int = 1) -> int:
         check_counter(key, delta, initial)
-        return (await self._write(self._store(), StoreCounter(key, delta, initial), StoreNumber)).value
+        message = StoreCounter(key, delta, initial)
+        try:
+            reply = await self._mesh.call(NodeId(self._store().id), message, deadline_ms=STORE_CALL_MS)
+        except MeshError as error:
+            raise error_of_write(error) from error
+        if not isinstance(reply, StoreNumber):
+            raise Ambiguous(f"the store answered {type(reply).__name__}")
+        return reply.value
 
     async def close(self) -> None:
         """Later calls raise Unavailable."""
@@ -130,11 +131,6 @@ class StoreClient:
             raise Unavailable("no store is known")
         return min(known, key=lambda member: (self._mesh.book.suspected(NodeId(member.id)), member.id))
 
-    async def _put(self, op: str, key: str, value: bytes, cas: int, durability: Durability) -> int:
-        store = self._store()
-        message = StoreWrite(op, key, value, cas, int(durability), store.generation)
-        return (await self._write(store, message, StoreCas)).cas
-
     async def _read(self, message: Message, expected: type[R]) -> R:
         """Raises the store's error, Unavailable for all others."""
         store = self._store()
@@ -147,22 +143,3 @@ class StoreClient:
         if not isinstance(reply, expected):
             raise Unavailable(f"the store answered {type(reply).__name__}")
         return reply
-
-    async def _write(self, store: Member, message: Message, expected: type[R]) -> R:
-        """Raises the store's error, Unavailable where it certainly did not run, Ambiguous for all others."""
-        try:
-            reply = await self._mesh.call(NodeId(store.id), message, deadline_ms=STORE_CALL_MS)
-        except MeshError as error:
-            _raise_for_write(error)
-        if not isinstance(reply, expected):
-            raise Ambiguous(f"the store answered {type(reply).__name__}")
-        return reply
-
-
-def _raise_for_write(error: MeshError) -> NoReturn:
-    if isinstance(error, Refused):
-        unknown = Unavailable if error.code == _NEVER_RUN else Ambiguous
-        raise ERRORS.get(error.code, unknown)(str(error)) from error
-    if isinstance(error, Unreachable | DeadlineExceeded) and not error.sent:
-        raise Unavailable(str(error)) from error
-    raise Ambiguous(str(error)) from error

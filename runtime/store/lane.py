@@ -26,10 +26,10 @@ class Lane(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, item: T) -> None:
+    def put(self, *items: T) -> None:
         """On the loop. The caller has checked that there is room."""
-        assert len(self.queue) < (self.queue.maxlen or 0)
-        self.queue.append(item)
+        assert len(self.queue) + len(items) <= (self.queue.maxlen or 0)
+        self.queue.extend(items)
         if not self._kicked:
             self._kicked = True
             self._loop.call_soon(self._kick)

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from runtime.mesh.api import Refused, Sender
-from runtime.store.api import Ambiguous, Document, Durability, Store, StoreError, TooLarge, Unavailable
+from runtime.store.api import Ambiguous, Batched, Document, Durability, Store, StoreError, TooLarge, Unavailable
 from runtime.store.checks import check_keys
-from world.limits import STORE_PAGE_BYTES, STORE_PAGE_KEYS
+from world.limits import STORE_BATCH_WRITES, STORE_PAGE_BYTES, STORE_PAGE_KEYS
 from world.messages import (
+    BatchedWrite,
     Message,
     Ok,
     StoreCas,
@@ -19,6 +21,8 @@ from world.messages import (
     StoreList,
     StoreNumber,
     StoreWrite,
+    StoreWrites,
+    StoreWritten,
 )
 
 M = TypeVar("M", bound=Message)
@@ -48,6 +52,7 @@ class StoreServer:
         self._serve(mesh, StoreWrite, self._write)
         self._serve(mesh, StoreList, self._list)
         self._serve(mesh, StoreCounter, self._counter)
+        mesh.serve(StoreWrites, self._writes)
 
     async def drain(self) -> None:
         """Refuse what comes from now on, answer what runs."""
@@ -57,23 +62,36 @@ class StoreServer:
 
     def _serve(self, mesh: Handlers, kind: type[M], handle: Callable[[M], Awaitable[Message]]) -> None:
         async def answer(_sender: Sender, message: M) -> Message:
-            if self._draining:
-                raise Refused(Unavailable.code, "the store is stopping")
-            self._running += 1
-            self._idle.clear()
+            self._begin()
             try:
                 reply = await handle(message)
             except StoreError as error:
-                self.refusals[error.code] = self.refusals.get(error.code, 0) + 1
-                raise Refused(error.code, str(error)) from error
+                raise self._refusal(error) from error
             finally:
-                self._running -= 1
-                if not self._running:
-                    self._idle.set()
-            self.calls[kind.__name__] = self.calls.get(kind.__name__, 0) + 1
+                self._end()
+            self._count(kind)
             return reply
 
         mesh.serve(kind, answer)
+
+    def _begin(self) -> None:
+        """One more runs. Raises Refused while draining."""
+        if self._draining:
+            raise Refused(Unavailable.code, "the store is stopping")
+        self._running += 1
+        self._idle.clear()
+
+    def _end(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+    def _count(self, kind: type[Message]) -> None:
+        self.calls[kind.__name__] = self.calls.get(kind.__name__, 0) + 1
+
+    def _refusal(self, error: StoreError) -> Refused:
+        self.refusals[error.code] = self.refusals.get(error.code, 0) + 1
+        return Refused(error.code, str(error))
 
     async def _get(self, message: StoreGet) -> Message:
         """As many documents as fit a page. Looked up a few at a time, so that large ones do not pile up here."""
@@ -96,18 +114,73 @@ class StoreServer:
         return [(key, found.get(key)) for key in keys]
 
     async def _write(self, message: StoreWrite) -> Message:
-        if message.generation not in (0, self.generation()):
-            raise Ambiguous(f"sent to generation {message.generation}, this is {self.generation()}")
-        level = min(Durability.PERSIST_TO_MAJORITY, max(Durability.NONE, message.durability))
-        durability = Durability(level)
-        if message.op == "insert":
-            return StoreCas(await self.store.insert(message.key, message.value, durability=durability))
-        if message.op == "replace":
-            return StoreCas(await self.store.replace(message.key, message.value, message.cas, durability=durability))
-        if message.op == "remove":
-            await self.store.remove(message.key, message.cas, durability=durability)
-            return Ok()
-        raise TooLarge(f"no such write: {message.op}")
+        self._check_generation(message.generation)
+        write = BatchedWrite(message.op, message.key, message.value, message.cas, message.durability)
+        token = await self._apply(write)
+        return Ok() if token is None else StoreCas(token)
+
+    def _check_generation(self, sent_to: int) -> None:
+        """Raises Ambiguous."""
+        if sent_to not in (0, self.generation()):
+            raise Ambiguous(f"sent to generation {sent_to}, this is {self.generation()}")
+
+    async def _apply(self, write: BatchedWrite) -> int | None:
+        """The new token, None of a removal."""
+        durability = Durability(min(Durability.PERSIST_TO_MAJORITY, write.durability))
+        if write.op == "insert":
+            return await self.store.insert(write.key, write.value, durability=durability)
+        if write.op == "replace":
+            return await self.store.replace(write.key, write.value, write.cas, durability=durability)
+        if write.op == "remove":
+            await self.store.remove(write.key, write.cas, durability=durability)
+            return None
+        raise TooLarge(f"no such write: {write.op}")
+
+    def _writes(self, _sender: Sender, message: StoreWrites) -> "Message | asyncio.Future[Message]":
+        """No task and no coroutine per write: the store's own future of all of them ends the call."""
+        if not 0 < len(message.writes) <= STORE_BATCH_WRITES:
+            raise Refused(TooLarge.code, f"{len(message.writes)} writes at once")
+        self._begin()
+        try:
+            self._check_generation(message.generation)
+            outcomes = self._write_many(message.writes)
+        except StoreError as error:
+            self._end()
+            raise self._refusal(error) from error
+        answer: asyncio.Future[Message] = outcomes.get_loop().create_future()
+        outcomes.add_done_callback(partial(self._written, answer))
+        return answer
+
+    def _write_many(self, writes: list[BatchedWrite]) -> "asyncio.Future[list[Any]]":
+        if isinstance(self.store, Batched):
+            return self.store.write_many(writes)
+        return asyncio.gather(*(self._outcome(write) for write in writes))
+
+    async def _outcome(self, write: BatchedWrite) -> int | None | StoreError:
+        try:
+            return await self._apply(write)
+        except StoreError as error:
+            return error
+
+    def _written(self, answer: "asyncio.Future[Message]", outcomes: "asyncio.Future[list[Any]]") -> None:
+        self._end()
+        if answer.done() or outcomes.cancelled():
+            answer.cancel()
+        elif (error := outcomes.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            self._count(StoreWrites)
+            answer.set_result(self._report(outcomes.result()))
+
+    def _report(self, outcomes: list[Any]) -> StoreWritten:
+        """Of a whole message; failures are rare."""
+        failed: list[tuple[int, str, str]] = []
+        tokens = [outcome if isinstance(outcome, int) else 0 for outcome in outcomes]
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, StoreError):
+                refusal = self._refusal(outcome)
+                failed.append((place, refusal.code, refusal.detail[:1_024]))
+        return StoreWritten(tokens, failed)
 
     async def _list(self, message: StoreList) -> Message:
         return StoreKeys(await self.store.list(message.kind, after=message.after, limit=message.limit))

@@ -14,12 +14,13 @@ from typing import Any
 
 import apsw
 
-from runtime.store.api import Document, Durability, NotFound, StoreError, Temporary, Unavailable
+from runtime.store.api import Document, Durability, NotFound, StoreError, Temporary, TooLarge, Unavailable
 from runtime.store.checks import check_counter, check_key, check_keys, check_list, check_value
 from runtime.store.database import Opened, open_database
 from runtime.store.lane import Lane
-from runtime.store.writer import Group, Outcome, Write, Writer
+from runtime.store.writer import Answers, Group, Outcome, Outcomes, Write, Writer
 from world import limits
+from world.message_values import BatchedWrite
 
 _GET = "SELECT value, cas FROM documents WHERE key = ?"
 _LIST = "SELECT key FROM documents WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
@@ -130,6 +131,19 @@ class SqliteStore:
         self._settled.set()
         self._closing.set_result(None)
 
+    def write_many(self, writes: Sequence[BatchedWrite]) -> "asyncio.Future[Outcomes]":
+        """Implements runtime.store.api.Batched: all of them enter the queue together, in their order."""
+        self._check_open()
+        answers = Answers(len(writes), self._loop.create_future())
+        accepted: list[Write] = []
+        for place, asked in enumerate(writes):
+            try:
+                accepted.append(self._admitted(asked, answers, place))
+            except StoreError as error:
+                answers.put(place, error)
+        self._writes.put(*accepted)
+        return answers.whole
+
     # -- beside the protocol -------------------------------------------------------------------------------------------
     async def failed(self) -> None:
         """Waits until the file fails (an I/O error, corruption), then raises that error: the store must be opened
@@ -171,15 +185,33 @@ class SqliteStore:
         self, op: str, key: str, value: bytes, first: int = 0, second: int = 0, *, early: bool = False
     ) -> Any:
         self._check_open()
-        write = Write(op, key, self._loop.create_future(), value, first, second, early)
+        answers = Answers(1, self._loop.create_future())
+        self._admit(write := Write(op, key, answers, 0, value, first, second, early))
+        self._writes.put(write)
+        (outcome,) = await answers.whole
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+    def _admit(self, write: Write) -> None:
+        """Count it as unanswered. Raises Temporary where the queue is full."""
         full = self._unanswered >= limits.STORE_QUEUE_WRITES
         if full or self._unanswered_bytes + write.size > limits.STORE_QUEUE_BYTES:
             self._refused += 1
             raise Temporary("the store's write queue is full")
         self._unanswered += 1
         self._unanswered_bytes += write.size
-        self._writes.put(write)
-        return await write.answer
+
+    def _admitted(self, asked: BatchedWrite, answers: Answers, place: int) -> Write:
+        """One of many. Raises TooLarge, Temporary."""
+        if asked.op not in ("insert", "replace", "remove"):
+            raise TooLarge(f"no such write: {asked.op}")
+        check_key(asked.key)
+        check_value(asked.value)
+        early = asked.durability == Durability.NONE
+        write = Write(asked.op, asked.key, answers, place, asked.value, asked.cas, 0, early)
+        self._admit(write)
+        return write
 
     async def _read(self, query: Query) -> Any:
         self._check_open()
@@ -234,7 +266,7 @@ class SqliteStore:
         for write, outcome in outcomes:
             self._unanswered -= 1
             self._unanswered_bytes -= write.size
-            _answer(write.answer, outcome)
+            write.answers.put(write.place, outcome)
 
     def _answer_reads(self, answers: ReadOutcomes, failure: BaseException | None) -> None:
         self._unanswered_reads -= len(answers)

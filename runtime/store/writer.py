@@ -34,14 +34,37 @@ _RAISE_GENERATION = "UPDATE meta SET value = max(value, ?) WHERE name = 'generat
 _SAVE_CAS = "UPDATE meta SET value = ? WHERE name = 'cas'"
 
 
+Outcomes = list[Any]
+
+
+class Answers:
+    """The outcomes of writes asked for together, in their order: a value each, or the StoreError. ``whole`` ends when
+    the last of them is known; one that is cancelled is no longer waited for."""
+
+    __slots__ = ("_left", "_outcomes", "whole")
+
+    def __init__(self, writes: int, whole: "asyncio.Future[Outcomes]") -> None:
+        self._left = writes
+        self._outcomes: Outcomes = [None] * writes
+        self.whole = whole
+
+    def put(self, place: int, outcome: Any) -> None:
+        """On the loop."""
+        self._outcomes[place] = outcome
+        self._left -= 1
+        if not self._left and not self.whole.done():
+            self.whole.set_result(self._outcomes)
+
+
 @dataclass(slots=True, eq=False)
 class Write:
-    """One queued write. ``first`` and ``second``: replace, remove: (token, -); counter: (delta, initial);
-    generation: (at least this, -)."""
+    """One queued write; its outcome belongs in that ``place`` of ``answers``. ``first`` and ``second``: replace,
+    remove: (token, -); counter: (delta, initial); generation: (at least this, -)."""
 
     op: str  # insert | replace | remove | counter | generation
     key: str
-    answer: "asyncio.Future[Any]"
+    answers: Answers
+    place: int
     value: bytes = b""
     first: int = 0
     second: int = 0

@@ -69,6 +69,9 @@ def test_killed_in_the_middle_of_writes_and_started_again(tmp_path: Path) -> Non
             await until(lambda: bool(mesh.book.members("store")))
             writers = [asyncio.ensure_future(write_until_failure(store, f"a:{n}", acknowledged)) for n in range(16)]
             await until(lambda: sum(acknowledged.values()) > 500)
+            process.send_signal(signal.SIGSTOP)
+            sent_again = mesh.statistics.retries
+            await until(lambda: mesh.statistics.retries > sent_again)  # so something is on its way, unanswered
             process.kill()
         with store_process(tmp_path, mesh.me.command) as process:
             await ready(process)

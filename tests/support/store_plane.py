@@ -1,6 +1,7 @@
 """A command plane of one process for the store's tests: real codec, real refusals, faults on demand."""
 
 import asyncio
+import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from runtime.store.server import StoreServer
 from runtime.store.sqlite import SqliteStore
 from tests.support.couchbase_mock import shared_mock
 from world.ids import NodeId
-from world.limits import RPC_DEADLINE_MS
+from world.limits import MESH_PROTOCOL_MAX, RPC_DEADLINE_MS
 from world.messages import Member, Message, Ok, Problem, decode, encode
 
 CLUSTER = "PROJECTK_TEST_COUCHBASE"
@@ -51,8 +52,10 @@ class Plane:
     def serve(self, kind: type[Any], handler: Callable[[Sender, Any], Any]) -> None:
         self.handlers[kind] = handler
 
-    def joined(self, generation: int) -> None:
-        self.book.known = [Member("store", "st1", generation, "tcp://127.0.0.1:1", status="ready")]
+    def joined(self, generation: int, protocol: int = MESH_PROTOCOL_MAX) -> None:
+        """The store, of a release that speaks the mesh's protocol up to ``protocol``."""
+        address = "tcp://127.0.0.1:1"
+        self.book.known = [Member("store", "st1", generation, address, protocol_max=protocol, status="ready")]
 
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> Message:
         if self.unsent:
@@ -73,13 +76,16 @@ class Plane:
             raise Refused(reply.code, reply.detail)
         return reply
 
+    def ask(self, node: NodeId, message: Message, *, deadline_ms: float = RPC_DEADLINE_MS) -> "asyncio.Future[Message]":
+        return asyncio.ensure_future(self.call(node, message, deadline_ms=deadline_ms))
+
     async def _handle(self, request: Message) -> Message:
         handler = self.handlers.get(type(request))
         if handler is None:
             return Problem("unhandled")
         try:
             outcome = handler(ME, request)
-            reply: Message | None = await outcome if asyncio.iscoroutine(outcome) else outcome
+            reply: Message | None = await outcome if inspect.isawaitable(outcome) else outcome
         except Refused as error:
             return Problem(error.code, error.detail)
         return reply if reply is not None else Ok()

@@ -1,5 +1,6 @@
 """Stand-ins for the gateway's neighbours: a mesh whose peers are functions, a book, a hand-driven clock."""
 
+import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -86,6 +87,9 @@ class StubMesh:
 
     def serve(self, kind: type[M], handler: Callable[[Sender, M], Message | None | Awaitable[Message | None]]) -> None:
         self.handlers[kind] = handler
+
+    def ask(self, node: NodeId, message: Message, *, deadline_ms: float = 0) -> "asyncio.Future[Message]":
+        return asyncio.ensure_future(self.call(node, message, deadline_ms=deadline_ms))
 
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = 0) -> Message:
         self.sent.append((node, message))

@@ -135,9 +135,9 @@ def test_who_speaks_no_version_of_the_others_is_refused_and_not_served(monkeypat
     async def body() -> None:
         async with AsyncExitStack() as stack:
             _, gs1 = await member(stack, "gameserver", "gs1")
-            monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MIN", 2)
-            monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MAX", 3)
-            with pytest.raises(StartRefused, match=r"gateway speaks versions 2 to 3 .* gs1 there only 1 to 1"):
+            monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MIN", 3)
+            monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MAX", 4)
+            with pytest.raises(StartRefused, match=r"gateway speaks versions 3 to 4 .* gs1 there only 1 to 2"):
                 await member(stack, "gateway", "gw1", join=(gs1.me.command,))
             monkeypatch.setattr("runtime.mesh.open.MESH_PROTOCOL_MIN", 1)
             _, gw2 = await member(stack, "gateway", "gw2", join=(gs1.me.command,))

@@ -15,7 +15,8 @@ from runtime.store.api import (
     Temporary,
     Unavailable,
 )
-from runtime.store.client import ERRORS, StoreClient
+from runtime.store.batching import ERRORS
+from runtime.store.client import StoreClient
 from runtime.store.memory import MemoryStore
 from runtime.store.server import StoreServer
 from tests.support.aio import run

@@ -1,4 +1,5 @@
-"""The in-memory store's faults: each does what its name says, and a seed repeats them."""
+"""The in-memory store's faults: each does what its name says, and a seed repeats them. In virtual time: its delays and
+windows are of the loop's time, which on a busy machine passes between one delay and the next."""
 
 import asyncio
 from random import Random
@@ -7,7 +8,7 @@ import pytest
 
 from runtime.store.api import Ambiguous, StoreError, Temporary, Unavailable
 from runtime.store.memory import Faults, MemoryStore
-from tests.support.aio import run
+from tests.support.virtual import run_virtual
 from world import limits
 
 
@@ -18,7 +19,7 @@ def test_lost_is_ambiguous_and_never_applied() -> None:
             await store.insert("a:1", b"")
         assert not store.table.documents
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_applied_is_ambiguous_and_applied() -> None:
@@ -29,7 +30,7 @@ def test_applied_is_ambiguous_and_applied() -> None:
                 await store.insert("a:1", b"")
         assert list(store.table.documents) == ["a:1"]
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_late_is_applied_after_its_caller_heard_ambiguous() -> None:
@@ -41,7 +42,7 @@ def test_late_is_applied_after_its_caller_heard_ambiguous() -> None:
         await asyncio.sleep(0.02)
         assert list(store.table.documents) == ["a:1"]
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_temporary_is_certainly_not_applied() -> None:
@@ -53,7 +54,7 @@ def test_temporary_is_certainly_not_applied() -> None:
             await store.get("a:1")
         assert not store.table.documents
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_reads_suffer_no_write_faults() -> None:
@@ -64,7 +65,7 @@ def test_reads_suffer_no_write_faults() -> None:
         faults.lost = faults.applied = 0.5
         assert (await store.get("a:1")).value == b"x"
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_an_unavailable_window_begins_and_ends_by_loop_time() -> None:
@@ -76,7 +77,7 @@ def test_an_unavailable_window_begins_and_ends_by_loop_time() -> None:
         await asyncio.sleep(0.06)
         await store.insert("a:1", b"")
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_a_window_that_opens_before_the_answer_makes_a_write_ambiguous() -> None:
@@ -87,7 +88,7 @@ def test_a_window_that_opens_before_the_answer_makes_a_write_ambiguous() -> None
             await store.insert("a:1", b"")
         assert list(store.table.documents) == ["a:1"]
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_a_pause_holds_calls_and_applies_them_in_order_even_given_up_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +109,7 @@ def test_a_pause_holds_calls_and_applies_them_in_order_even_given_up_ones(monkey
         assert await patient == 2
         assert (await store.get("a:1")).value == b"given up"
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_a_pause_holds_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +125,7 @@ def test_a_pause_holds_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None
         store.resume()
         assert await asyncio.gather(*calls[:3]) == [1, 2, 3]
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_close_during_a_pause_answers_everyone() -> None:
@@ -139,7 +140,7 @@ def test_close_during_a_pause_answers_everyone() -> None:
         with pytest.raises(Unavailable):
             await read
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_an_answer_never_comes_in_the_same_turn() -> None:
@@ -155,7 +156,7 @@ def test_an_answer_never_comes_in_the_same_turn() -> None:
         await task
         assert order == ["other", "answer"]
 
-    run(body())
+    run_virtual(body(), None)
 
 
 def test_the_same_seed_deals_the_same_fates() -> None:
@@ -175,4 +176,4 @@ def test_the_same_seed_deals_the_same_fates() -> None:
         assert await fates(7) != await fates(8)
         assert {"well", "temporary", "ambiguous"} == set(await fates(7))
 
-    run(body())
+    run_virtual(body(), None)
