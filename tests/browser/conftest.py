@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, expect, sync_playwright
 
 from gateway.pages import WEB_CLIENT
 from tests.support.cluster import Cluster, cluster
@@ -15,6 +15,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 WINDOW: ViewportSize = {"width": 720, "height": 450}  # small: a software GPU pays by the pixel
 PIXI = WEB_CLIENT.parent / "node_modules/pixi.js/dist/pixi.min.js"
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
+EXPECT_MS = 20_000  # a software GPU beside real clusters is slow; what is expected comes, or never
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-quic",
@@ -46,6 +47,7 @@ def browser() -> Iterator[Browser]:
         missing("browser", "with PixiJS for its pages, which make test fetches with npm")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(ARGUMENTS))
+        expect.set_options(timeout=EXPECT_MS)
         yield launched
         launched.close()
 

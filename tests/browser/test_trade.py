@@ -70,7 +70,10 @@ def test_on_a_desktop_one_asks_offers_is_warned_of_a_swap_and_trades(
     play, gateway, trade = enter(slow(profile(viewport=DESKTOP), PICTURE_MS))
     page = play.page
     play.page.click("#help-close")
-    page.mouse.click(*play.point(trade.told["with"]["id"]))
+    for _ in range(10):  # the picture may still be on its way to where the avatar stands
+        page.mouse.click(*play.point(trade.told["with"]["id"]))
+        if play.try_wait(f"document.getElementById('person-name').textContent === {NAME!r}", 2):
+            break
     expect(page.locator("#person-name")).to_have_text(NAME)
     page.click("#person-trade")
     expect(page.locator(".invitation")).to_contain_text(f"Asking {NAME} to trade")
@@ -135,6 +138,7 @@ def test_on_a_phone_the_sheet_leaves_the_avatar_free_and_the_keys_and_fingers_at
 
     trade.told["trade"] = 78
     trade.invite()
+    expect(page.locator(".invitation >> text=Decline")).to_be_visible()  # before that T would ask for a trade
     page.keyboard.press("t")
     expect(page.locator("#trade")).to_be_focused()
     page.tap("#trade-bag [data-key=wood] button")

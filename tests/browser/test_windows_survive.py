@@ -24,7 +24,7 @@ SMALL: ViewportSize = {"width": 320, "height": 300}  # nobody takes pictures of 
 MAP: ViewportSize = {"width": 1080, "height": 520}
 STALL_MS = 900  # a machine that stands still for longer uses up the walking budget: the owner puts the walker back
 NOTICED_MS = 1_000
-FRAME_SLACK_M = 0.5  # a frame's walk is measured from frame to frame, whose times a busy machine does not tell exactly
+FRAME_SLACK_M = 1.2  # 200 ms of walking: a busy machine does not tell exactly when a frame was drawn
 
 # Every frame of a window is written down: where one's own avatar is shown, what the page tells, where the other is.
 RECORD = """(other) => {

@@ -27,7 +27,7 @@ from world.transaction_document import transaction_id
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimCluster
 
-HELD_S = 2.0  # for so long inputs may have been held up, and walking went on
+HELD_S = 2.5  # for so long inputs may have been held up and walking went on; with the 0.5 s of the motion document
 
 
 class OwnMotion(NamedTuple):
