@@ -139,8 +139,10 @@ def test_a_cluster_rolls_to_the_next_release_under_players_and_stops_at_a_broken
         assert running.stop() == 0
         documents = stored(running, "avatar", "region")
     assert {d["format"] for key, d in documents.items() if key.startswith("avatar:")} == {2}
-    avatars = [documents[avatar_unit(avatar)]["data"]["entities"][str(avatar)] for avatar in told]
-    assert all("items" not in fields and fields["bag"] for fields in avatars)
+    avatars = {avatar: documents[avatar_unit(avatar)]["data"]["entities"][str(avatar)] for avatar in told}
+    assert all("items" not in fields for fields in avatars.values())
+    assert any(heard.acknowledged for heard in told.values())
+    assert all(avatars[avatar]["bag"] for avatar, heard in told.items() if heard.acknowledged)
     assert violations(as_of_this_release(documents), told) == []
 
 

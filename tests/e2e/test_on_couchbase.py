@@ -120,12 +120,17 @@ def walk_and_gather(url: str) -> int:
         x, _ = page.position
         page.walk_until(1, 0, f"projectk.position.x - {x} > {WALK_M}")
         page.zoom(-3)
-        node = next(e["id"] for e in page.entities() if e["kind"] in ("tree", "rock", "bush") and page.spot(e["id"]))
-        page.gather(node)
+        page.gather(fullest(page))
         avatar = page.avatar
         assert page.complaints == []
         browser.close()
         return avatar
+
+
+def fullest(page: PlayPage) -> int:
+    """Of all that can be clicked on, what has most left: others gather too."""
+    nodes = [e for e in page.entities() if e["kind"] in ("tree", "rock", "bush") and page.spot(e["id"])]
+    return int(max(nodes, key=lambda node: max(node["fields"].values(), default=0))["id"])
 
 
 async def units_of(mock: CouchbaseMock) -> dict[str, UnitDocument]:

@@ -238,7 +238,7 @@ async def main():
     async with service:
         mesh = await open_mesh(service, role="gateway", node_id="gw1", generation=None, publishes_state=False)
         print(mesh.me.command, flush=True)
-        await asyncio.sleep(0.7)
+        await asyncio.to_thread(sys.stdin.readline)
         time.sleep(60)
 
 asyncio.run(main())
@@ -249,12 +249,17 @@ def test_a_hung_loop_is_noticed_though_zmtp_answers(context: zmq.Context[Socket]
     async def scenario(backend: ZmqBackend) -> None:
         watcher = await backend.mesh("gameserver", "gs1", 1)
         child = subprocess.Popen(  # noqa: ASYNC220 - its first line is waited for in a thread
-            [sys.executable, "-c", _HUNG, watcher.me.command], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _HUNG, watcher.me.command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+        assert child.stdin is not None
         assert child.stdout is not None
         try:
             endpoint = (await asyncio.to_thread(child.stdout.readline)).strip()
             await until(lambda: watcher.book.round_trip_ms(GW1) > 0)
+            child.stdin.close()  # now hang
             probe = context.socket(zmq.DEALER)
             probe.set(zmq.HEARTBEAT_IVL, 100)
             probe.set(zmq.HEARTBEAT_TIMEOUT, 300)
