@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIMULATION = "tests/simulation/"
 REAL = ("tests/browser/", "tests/chaos/", "tests/e2e/")  # real clusters: one worker, one after the other
-REST_NICENESS = 5
+REST_NICENESS = 2  # some of the rest measure time, too
 ALL_SEEDS = "test_all_invariants_hold_in_every_seed"
 MANY_TESTS = 200  # fewer are somebody's selection, who waits for them and not for the seeds
 

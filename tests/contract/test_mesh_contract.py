@@ -453,7 +453,8 @@ def test_a_joiner_takes_the_clusters_time_and_all_meet(world: World) -> None:
     async def scenario(backend: Backend) -> None:
         a = await backend.mesh("gameserver", "gs1", 1)
         b = await backend.mesh("gameserver", "gs2", 1, offset_ms=60_000)
-        assert abs(a.clock.world_ms() - b.clock.world_ms()) < 30, "stepped before it is ready"
+        # not slewed, which takes minutes; how near is a matter of the first round trip, long on a busy machine
+        assert abs(a.clock.world_ms() - b.clock.world_ms()) < 500, "stepped before it is ready"
         b.clock.step(b.clock.offset_ms() + 40)
         before = a.clock.world_ms()
         await until(lambda: abs(a.clock.world_ms() - b.clock.world_ms()) <= 5)

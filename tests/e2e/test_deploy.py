@@ -167,10 +167,12 @@ async def roll(running: Cluster, source: Path) -> dict[int, Told]:
             await eventually(lambda: all_in_format_2(running, wrote), 20, "avatars are written in format 2")
             await comes_back(running, early.client)
             await stops_at_the_broken(running, source)
+            assert [p.failed for p in everyone] == [[]] * CROWD
             await falls_over_at_once(running, crowd)
             for task in tasks:
                 task.cancel()
-        assert [p.failed for p in everyone] == [[]] * CROWD
+        # who was put back by the death, half a second at most, may stand too far from what it was about to gather
+        assert {code for p in everyone for code in p.failed} <= {"too_far"}
         assert {code for p in everyone for code in p.closes} <= {1012}
         assert any(p.closes for p in everyone)
         assert [p.client.session for p in crowd] == sessions
