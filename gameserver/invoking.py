@@ -142,10 +142,7 @@ class Invoking:
         async def here(owned: Owned) -> Returned:
             return await self._here(owned, message.entity, message.mutator, message.args, message.key, message.actor)
 
-        try:
-            return await serve_unit(self._table, self._ownership, unit, message.to_epoch, here)
-        except Refusal as refusal:
-            raise Refused(refusal.code, refusal.detail) from refusal
+        return await serve_unit(self._table, self._ownership, unit, message.to_epoch, here)
 
     async def _here(
         self, owned: Owned, entity: int, mutator: str, args: Json, key: Key, actor: Actor | None
@@ -169,7 +166,8 @@ async def serve_unit(
     here: Callable[[Owned], Awaitable[Message]],
 ) -> Message:
     """What an owner does with a message for a unit: serve it, or say where it is. A unit whose document names me,
-    though I do not hold it, is adopted. Raises Refused ``store_unavailable`` and what ``here`` raises."""
+    though I do not hold it, is adopted. Raises Refused: ``store_unavailable``, ``no_such_target``, and what ``here``
+    refuses, with its code."""
     try:
         owned = table.get(unit)
         if owned is not None and to_epoch > owned.unit.epoch and not await ownership.check(owned, to_epoch):
@@ -186,3 +184,5 @@ async def serve_unit(
         raise Refused("no_such_target", unit) from missing
     except (Fenced, Contended):
         return Busy(unit)
+    except Refusal as refusal:
+        raise Refused(refusal.code, refusal.detail) from refusal

@@ -5,7 +5,7 @@ over; a repeat of the command joins it (``settled``), or finds what it left in t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gameserver.death import DeathWatch
@@ -257,7 +257,7 @@ class Trading:
         async def here(owned: Owned) -> Ok:
             return await self._lock(owned, message, (sender.node, sender.generation))
 
-        return await self._served(message.unit, message.to_epoch, here)
+        return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
 
     async def serve_decided(self, _: Sender, message: Decided) -> Message:
         """Raises Refused."""
@@ -265,13 +265,7 @@ class Trading:
         async def here(owned: Owned) -> Ok:
             return await self._decided(owned, message)
 
-        return await self._served(message.unit, message.to_epoch, here)
-
-    async def _served(self, unit: str, to_epoch: int, here: Callable[[Owned], Awaitable[Message]]) -> Message:
-        try:
-            return await serve_unit(self._table, self._ownership, unit, to_epoch, here)
-        except Refusal as refusal:
-            raise Refused(refusal.code, refusal.detail) from refusal
+        return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
 
     async def _lock(self, owned: Owned, message: Lock, by: tuple[str, int]) -> Ok:
         """Raises Refusal, Fenced, StoreGone."""

@@ -17,7 +17,7 @@ from gameserver.ownership import Ownership
 from gameserver.presence import Presence, Presences
 from gameserver.trading import Trading
 from gameserver.units import Fenced, Owned, UnitTable
-from runtime.mesh.api import Refused, Sender
+from runtime.mesh.api import Sender
 from runtime.service import Service
 from world.bargain import Bargain, Phase, Side, closed, inviter_of
 from world.fence import EpochFence
@@ -149,10 +149,7 @@ class Talks:
         async def here(owned: Owned) -> Bargained:
             return self._do(message)
 
-        try:
-            return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
-        except Refusal as refusal:
-            raise Refused(refusal.code, refusal.detail) from refusal
+        return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
 
     def _do(self, message: DoBargain) -> Bargained:
         """Raises Refusal."""
@@ -210,10 +207,7 @@ class Talks:
         async def here(owned: Owned) -> Ok:
             return self._told(message)
 
-        try:
-            return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
-        except Refusal as refusal:
-            raise Refused(refusal.code, refusal.detail) from refusal
+        return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
 
     def _told(self, message: BargainTold) -> Ok:
         """Raises Refusal."""

@@ -10,7 +10,7 @@ from gameserver.documents import sleep_ms
 from gameserver.invoking import Routing, serve_unit
 from gameserver.ownership import Ownership
 from gameserver.units import Owned, UnitTable
-from runtime.mesh.api import Refused, Sender
+from runtime.mesh.api import Sender
 from runtime.service import Service
 from world.fence import EpochFence
 from world.limits import DELIVERIES_IN_FLIGHT, REDRIVE_CAP_MS, REDRIVE_MS, RPC_DEADLINE_MS
@@ -104,10 +104,7 @@ class Transfers:
         async def here(owned: Owned) -> Ok:
             return await self._receive(owned, message)
 
-        try:
-            return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
-        except Refusal as refusal:
-            raise Refused(refusal.code, refusal.detail) from refusal
+        return await serve_unit(self._table, self._ownership, message.unit, message.to_epoch, here)
 
     async def _receive(self, owned: Owned, message: Deliver) -> Ok:
         version = owned.unit.deliver(message)
