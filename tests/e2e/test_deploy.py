@@ -21,11 +21,10 @@ from cluster.operators.found import find
 from runtime.settings import read_settings
 from tests.e2e.next_release import break_brokers, install
 from tests.e2e.next_release.bag_step import down, up
-from tests.e2e.test_survival import item_of_kind
 from tests.support.aio import run
 from tests.support.cluster import Cluster, cluster
 from tests.support.ledger import Told, violations
-from tests.support.players import Player, eventually, players, retried
+from tests.support.players import Player, eventually, item_of_kind, players, retried
 from world.ids import avatar_unit
 from world.limits import DEATH_AFTER_MS, STORE_BUSY_MS
 from world.unit_document import UnitDocument

@@ -3,15 +3,12 @@
 import asyncio
 import re
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import sync_playwright
 
-from cluster.bots.client import Client
 from runtime.service import EXIT_REFUSED
 from runtime.store.opening import open_store
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, WINDOW
@@ -20,7 +17,7 @@ from tests.support.aio import run
 from tests.support.cluster import Cluster, cluster, projectk
 from tests.support.couchbase_mock import CouchbaseMock, couchbase_mock
 from tests.support.ledger import Told, inventory, stored_units, violations
-from tests.support.players import Player, eventually, players, retried
+from tests.support.players import Player, come_back, eventually, item_of_kind, players
 from tests.support.processes import wait_until
 from tests.support.require import missing
 from world.unit_document import UnitDocument
@@ -79,11 +76,6 @@ async def gather_while_a_server_dies(running: Cluster) -> tuple[dict[int, Told],
         )
 
 
-def item_of_kind(url: str) -> dict[int, str]:
-    entities = httpx.get(f"{url}/v1/world").json()["entities"]
-    return {entity["kind"]: entity["item"] for entity in entities if entity.get("item")}
-
-
 async def gather_until(stop: asyncio.Event, player: Player, told: Told, items: dict[int, str]) -> None:
     while not stop.is_set():
         node = player.reachable(60)
@@ -96,18 +88,6 @@ async def gather_until(stop: asyncio.Event, player: Player, told: Told, items: d
         else:
             told.in_doubt[items[node[0] >> 48]] += int(outcome.code == "store_unavailable")
             player.land.forget(*node)
-
-
-async def come_back(url: str, refresh_token: str) -> Counter[str]:
-    async with httpx.AsyncClient() as http:
-        client = Client(http, [url])
-        client.refresh_token = refresh_token
-        await client.refresh()
-        await retried(client.connect, 20)
-        outcome = await client.command("inventory")
-        assert outcome.ok, outcome
-        await client.close()
-        return Counter(outcome.value["items"])
 
 
 def walk_and_gather(url: str) -> int:

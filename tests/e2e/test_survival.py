@@ -12,7 +12,7 @@ from cluster.bots.client import Client, ClientError
 from tests.support.aio import run
 from tests.support.cluster import Cluster, cluster
 from tests.support.ledger import Told, inventory, read_units, violations
-from tests.support.players import Player, eventually, players, retried
+from tests.support.players import Player, come_back, eventually, item_of_kind, players, retried
 from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -62,25 +62,6 @@ async def cut_while_gathering(running: Cluster) -> dict[int, tuple[Told, str]]:
             for task in working:
                 task.cancel()
         return {p.client.avatar: (heard, p.client.refresh_token) for p, heard in zip(crowd, told, strict=True)}
-
-
-def item_of_kind(url: str) -> dict[int, str]:
-    """Entity kind → the item it gives."""
-    entities = httpx.get(f"{url}/v1/world").json()["entities"]
-    return {entity["kind"]: entity["item"] for entity in entities if entity.get("item")}
-
-
-async def come_back(url: str, refresh_token: str) -> Counter[str]:
-    """The inventory that a returning player finds."""
-    async with httpx.AsyncClient() as http:
-        client = Client(http, [url])
-        client.refresh_token = refresh_token
-        await client.refresh()
-        await retried(client.connect, 20)
-        outcome = await client.command("inventory")
-        assert outcome.ok, outcome
-        await client.close()
-        return Counter(outcome.value["items"])
 
 
 async def all_come_back(url: str, tokens: list[str]) -> list[Counter[str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -113,3 +114,22 @@ async def players(url: str, count: int, gateways: Sequence[str] = ()) -> AsyncIt
         finally:
             for player in made:
                 await player.client.close()
+
+
+def item_of_kind(url: str) -> dict[int, str]:
+    """Entity kind → the item it gives."""
+    entities = httpx.get(f"{url}/v1/world").json()["entities"]
+    return {entity["kind"]: entity["item"] for entity in entities if entity.get("item")}
+
+
+async def come_back(url: str, refresh_token: str) -> Counter[str]:
+    """The inventory that a returning player finds."""
+    async with httpx.AsyncClient() as http:
+        client = Client(http, [url])
+        client.refresh_token = refresh_token
+        await client.refresh()
+        await retried(client.connect, 20)
+        outcome = await client.command("inventory")
+        assert outcome.ok, outcome
+        await client.close()
+        return Counter(outcome.value["items"])
