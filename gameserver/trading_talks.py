@@ -196,6 +196,9 @@ class Talks:
 
     def _end(self, bargain: Bargain, reason: str) -> None:
         bargain.close(reason)
+        self._ended(bargain)
+
+    def _ended(self, bargain: Bargain) -> None:
         bargain.serial += 1
         bargain.acted_ms = self._clock.monotonic_ms()
         self._changed(bargain)
@@ -301,9 +304,7 @@ class Talks:
             committed = await self._trading.outcome(owned, commit)
             if bargain.commit == commit:
                 bargain.ended("" if committed else "lost")
-                bargain.serial += 1
-                bargain.acted_ms = self._clock.monotonic_ms()
-                self._changed(bargain)
+                self._ended(bargain)
         except Fenced:
             return
         finally:

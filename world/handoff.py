@@ -31,9 +31,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-
-class OutOfOrder(RuntimeError):
-    """An event that cannot happen in this state: a mistake of the shell."""
+from world import roles
 
 
 class Owner(NamedTuple):
@@ -133,20 +131,16 @@ DESTINATION: Table = {
 ENDS = frozenset({State.GIVEN, State.LOST, State.INSTALLED, State.ABORTED})
 
 
-class Role:
+class Role(roles.Role[State, Event, Effect]):
     """One unit's hand-off on one side. ``owner``: who has it, once GIVEN."""
 
     def __init__(self, table: Table, start: State) -> None:
-        self._table = table
-        self.state = start
+        super().__init__(table, start)
         self.owner: Owner | None = None
 
     def step(self, event: Event, owner: Owner | None = None) -> tuple[Effect, ...]:
         """Raises OutOfOrder."""
-        try:
-            self.state, effects = self._table[self.state, event]
-        except KeyError:
-            raise OutOfOrder(f"{event.value} while {self.state.value}") from None
+        effects = super().step(event)
         if self.state is State.GIVEN and self.owner is None:
             self.owner = owner
         return effects

@@ -29,7 +29,7 @@ removal; and removes those aborted long ago (``gameserver.trading_sweep``).
 from collections.abc import Mapping
 from enum import Enum
 
-from world.handoff import OutOfOrder as OutOfOrder
+from world import roles
 
 
 class Event(Enum):
@@ -148,20 +148,8 @@ KEEPER: Table = {
 ENDS = frozenset({State.COMMITTED, State.ABORTED, State.DONE, State.LOST})
 
 
-class Role:
+class Role(roles.Role[State, Event, Effect]):
     """One transaction on one side."""
-
-    def __init__(self, table: Table, start: State) -> None:
-        self._table = table
-        self.state = start
-
-    def step(self, event: Event) -> tuple[Effect, ...]:
-        """Raises OutOfOrder."""
-        try:
-            self.state, effects = self._table[self.state, event]
-        except KeyError:
-            raise OutOfOrder(f"{event.value} while {self.state.value}") from None
-        return effects
 
     @property
     def is_over(self) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tests.support import exploring
 from world.handoff import DESTINATION, SOURCE, Effect, Event, Role, State, Table
 
 A, B, C = "A", "B", "C"  # the owner, the one it hands to, a survivor who takes what the dead leave
@@ -103,18 +104,7 @@ class Model:
             (),
             budget,
         )
-        before: dict[World, tuple[str, World] | None] = {first: None}
-        todo = [first]
-        while todo:
-            world = todo.pop()
-            following = list(self.moves(world))
-            problem = judge(world, last=not following)
-            assert not problem, f"{problem}\n" + "\n".join(way(before, world))
-            for name, after in following:
-                if after not in before:
-                    before[after] = (name, world)
-                    todo.append(after)
-        return len(before)
+        return exploring.explore(first, self.moves, judge)
 
     def moves(self, w: World) -> Iterator[Move]:
         yield from self._source_moves(w)
@@ -366,13 +356,3 @@ def take(w: World, who: str) -> World:
         side = w.b._replace(holds=True, epoch=document.epoch, token=document.token, facts=document.facts, offer=0)
         return w._replace(b=side)
     return w
-
-
-def way(before: dict[World, tuple[str, World] | None], world: World) -> list[str]:
-    """The moves that led there, and what was so then."""
-    names = []
-    at: World = world
-    while (step := before[at]) is not None:
-        names.append(step[0])
-        at = step[1]
-    return [*reversed(names), repr(world)]

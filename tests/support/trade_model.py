@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tests.support import exploring
 from world.trade import CREATOR, KEEPER, Effect, Event, Role, State, Table
 
 NAMES = ("A", "B")  # the units, in the order of locking; A's avatar acts
@@ -124,18 +125,7 @@ class Model:
         return self.explore_from(World(Intent(), (done, done), over, (), posts, (), budget, committed=True))
 
     def explore_from(self, first: World) -> int:
-        before: dict[World, tuple[str, World] | None] = {first: None}
-        todo = [first]
-        while todo:
-            world = todo.pop()
-            following = list(self.moves(world))
-            problem = judge(world, last=not following)
-            assert not problem, f"{problem}\n" + "\n".join(way(before, world))
-            for name, after in following:
-                if after not in before:
-                    before[after] = (name, world)
-                    todo.append(after)
-        return len(before)
+        return exploring.explore(first, self.moves, judge)
 
     def moves(self, w: World) -> Iterator[Move]:
         yield from self._creator_moves(w)
@@ -416,13 +406,3 @@ def take_out(posts: tuple[Post, ...], post: Post) -> tuple[Post, ...]:
     rest = list(posts)
     rest.remove(post)
     return tuple(rest)
-
-
-def way(before: dict[World, tuple[str, World] | None], world: World) -> list[str]:
-    """The moves that led there, and what was so then."""
-    names: list[str] = []
-    at = world
-    while (step := before[at]) is not None:
-        names.append(step[0])
-        at = step[1]
-    return [*reversed(names), repr(world)]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.exploring import ends_and_names_each_state
 from tests.support.handoff_model import Budget, Model
 from world.handoff import (
     DESTINATION,
@@ -9,12 +10,12 @@ from world.handoff import (
     SOURCE,
     Effect,
     Event,
-    OutOfOrder,
     Owner,
     State,
     destination,
     source,
 )
+from world.roles import OutOfOrder
 
 ONE_FAULT = [
     Budget(work=2),
@@ -78,16 +79,7 @@ def test_without_a_safeguard_some_order_goes_wrong(name: str) -> None:
 
 def test_the_tables_end_and_name_each_state() -> None:
     for table, start in ((SOURCE, State.SERVING), (DESTINATION, State.ASKED)):
-        reached, todo = {start}, [start]
-        while todo:
-            state = todo.pop()
-            for (before, _), (after, _) in table.items():
-                if before is state and after not in reached:
-                    reached.add(after)
-                    todo.append(after)
-        assert {state for state, _ in table} | {after for after, _ in table.values()} == reached
-        ways_out = {before for (before, _), (after, _) in table.items() if after is not before}
-        assert reached - ways_out <= ENDS
+        ends_and_names_each_state(table, {start}, ENDS)
 
 
 def test_roles_follow_their_tables() -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from tests.support.exploring import ends_and_names_each_state
 from tests.support.trade_model import Budget, Intent, Model
-from world.trade import CREATOR, ENDS, KEEPER, Effect, Event, OutOfOrder, State, creator, keeper
+from world.roles import OutOfOrder
+from world.trade import CREATOR, ENDS, KEEPER, Effect, Event, State, creator, keeper
 
 ONE_FAULT = [
     Budget(),
@@ -58,16 +60,7 @@ def test_without_a_safeguard_some_order_goes_wrong(name: str) -> None:
 
 def test_the_tables_end_and_name_each_state() -> None:
     for table, starts in ((CREATOR, {State.NEW}), (KEEPER, {State.WATCHING, State.READING})):
-        reached, todo = set(starts), list(starts)
-        while todo:
-            state = todo.pop()
-            for (before, _), (after, _) in table.items():
-                if before is state and after not in reached:
-                    reached.add(after)
-                    todo.append(after)
-        assert {state for state, _ in table} | {after for after, _ in table.values()} == reached
-        ways_out = {before for (before, _), (after, _) in table.items() if after is not before}
-        assert reached - ways_out <= ENDS
+        ends_and_names_each_state(table, starts, ENDS)
 
 
 def test_roles_follow_their_tables() -> None:
