@@ -14,7 +14,8 @@ export function expose(game) {
     get gateway() { return connection.gateway; },
     get latency() { return game.clock.latencyMs; },
     get worldMs() { return game.clock.now(performance.now()); },
-    get position() { return { x: own.x, y: own.y, vx: own.vx, vy: own.vy, corrections: own.corrections, input: own.input, acknowledged: own.acknowledged }; },
+    /** Where one's own avatar is shown, and since when (ms of the frame that walked it there). */
+    get position() { return { at: game.lastFrame, x: own.x, y: own.y, vx: own.vx, vy: own.vy, corrections: own.corrections, input: own.input, acknowledged: own.acknowledged }; },
     get inventory() { return { ...game.inventory }; },
     get chat() { return [...ui.lines]; },
     /** The trade we are in or have asked for, and who asks us. */

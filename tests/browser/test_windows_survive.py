@@ -24,17 +24,19 @@ SMALL: ViewportSize = {"width": 320, "height": 300}  # nobody takes pictures of 
 MAP: ViewportSize = {"width": 1080, "height": 520}
 STALL_MS = 900  # a machine that stands still for longer uses up the walking budget: the owner puts the walker back
 NOTICED_MS = 1_000
-FRAME_SLACK_M = 1.2  # 200 ms of walking: a busy machine does not tell exactly when a frame was drawn
+FRAME_SLACK_M = 0.5
 
-# Every frame of a window is written down: where one's own avatar is shown, what the page tells, where the other is.
+# Every frame of a window is written down: where one's own avatar is shown, what the page tells, where the other is. Its
+# time is that of the frame that walked it there: between two of this recorder's turns the game may have drawn none, or
+# one that took long.
 RECORD = """(other) => {
   const film = (window.film = { frames: [], other });
   const told = (id, name) => document.getElementById(id).classList.contains(name);
-  const each = (now) => {
-    const { x, y, corrections, acknowledged } = projectk.position;
+  const each = () => {
+    const { at, x, y, corrections, acknowledged } = projectk.position;
     const seen = projectk.entities.find((e) => e.id === film.other);
     film.frames.push({
-      now, x, y, corrections, acknowledged, server: projectk.server, state: projectk.state,
+      now: at, x, y, corrections, acknowledged, server: projectk.server, state: projectk.state,
       badge: document.getElementById("badge-server").textContent,
       lost: told("badge-dot", "lost"), notice: told("notice", "shown"), overlay: told("overlay", "shown"),
       toasts: document.querySelectorAll(".toast").length, other: seen ? [seen.x, seen.y, seen.publisher] : null,
