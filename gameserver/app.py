@@ -23,17 +23,26 @@ async def begin(service: Service, mesh: Mesh, store: Store) -> GameServer:
     """Agree on the world, claim a generation (both wait for the store), build, run. Simulations hand in their own mesh
     and store. Raises StartRefused."""
     agreed = await agree(store, service.settings.world_seed)
-    documents = Documents(service, store, agreed)
-    claim = await claim_generation(documents, service.node_id, at_least=mesh.me.generation)
-    mesh.rise(claim.generation)
-    server = build(service, mesh, documents, claim)
+    documents = Documents(service, store, agreed, life=mesh.me.nonce)
+    life = await claim(documents, mesh)
+    server = build(service, mesh, documents, life)
     server.run()
     server.observer.tell_load()
     mesh.update_me(status="ready")
     return server
 
 
-def build(service: Service, mesh: Mesh, documents: Documents, claim: Claim) -> GameServer:
+async def claim(documents: Documents, mesh: Mesh) -> Claim:
+    """Claim a generation in the store and go on in the mesh as that one. Claims again where the mesh, told of a former
+    life meanwhile, has risen above the claim."""
+    found = await claim_generation(documents, mesh.me.id, at_least=mesh.me.generation)
+    while found.generation < mesh.me.generation:
+        found = await claim_generation(documents, mesh.me.id, at_least=mesh.me.generation)
+    mesh.rise(found.generation)
+    return found
+
+
+def build(service: Service, mesh: Mesh, documents: Documents, life: Claim) -> GameServer:
     """All parts, wired; nothing runs yet but the state side's tick."""
-    documents.begin_generation(claim.generation)
-    return GameServer(service, mesh, documents, claim)
+    documents.begin_generation(life.generation)
+    return GameServer(service, mesh, documents, life)

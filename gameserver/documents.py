@@ -65,15 +65,17 @@ def write_id_of(value: bytes) -> str:
 
 class Documents:
     """Also knows since when the store has not answered, which tells a lost store from a lost server, and in which
-    format documents are written."""
+    format documents are written. ``life``: any number that no other process of this node has, for the write ids of
+    a claim, before there is a generation: else it could take a former life's write for its own."""
 
-    def __init__(self, service: Service, store: Store, agreed: AgreedFormat | None = None) -> None:
+    def __init__(self, service: Service, store: Store, agreed: AgreedFormat | None = None, *, life: int = 0) -> None:
         self._clock = service.clock
         self._log = service.log
         self._rng: random.Random = service.rng
         self._store = store
         self._agreed = agreed or AgreedFormat()
-        self._origin: str = service.node_id
+        self._node = service.node_id
+        self._origin = f"{self._node}:0.{life}"
         self._writes = 0
         self._failing_since_ms: float | None = None
         self.ambiguous = 0  # writes whose answer left their fate open
@@ -90,7 +92,7 @@ class Documents:
 
     def begin_generation(self, generation: int) -> None:
         """Write ids from now on are of this generation."""
-        self._origin = f"{self._origin}:{generation}"
+        self._origin = f"{self._node}:{generation}"
 
     def new_write_id(self) -> str:
         """Unique over all servers and generations."""

@@ -94,6 +94,7 @@ class Service:
         self._tasks: dict[asyncio.Task[Any], None] = {}  # ordered, so that simulated runs repeat
         self._body: asyncio.Task[Any] | None = None  # whose ``async with`` this is; cancelled on failure
         self._ended = False
+        self._starting = False
 
     @classmethod
     def for_test(
@@ -185,6 +186,13 @@ class Service:
         if not self.stopping.is_set():
             self.log.info("stopping", reason=reason)
             self.stopping.set()
+            if self._starting and self.failure is None:
+                self._give_up_start()
+
+    def _give_up_start(self) -> None:
+        """Unless the start itself says stop: then it goes on to its end."""
+        if self._body is not None and self._body is not asyncio.current_task():
+            self._body.cancel()
 
     def fail(self, error: BaseException) -> None:
         """Stop because of ``error``; the first one counts. The process exits with 1 (2 for StartRefused)."""
@@ -208,8 +216,21 @@ class Service:
     async def serve(self, start: Callable[["Service"], Awaitable[None]]) -> None:
         """The whole life: start, run until stop(), stop. Raises the failure, if there was one."""
         async with self:
-            await start(self)
+            await self._start(start)
             await self.stopping.wait()
+
+    async def _start(self, start: Callable[["Service"], Awaitable[None]]) -> None:
+        """A stop meanwhile gives the start up: it may be waiting for a store or a cluster that never answers."""
+        self._starting = True
+        try:
+            await start(self)
+        except asyncio.CancelledError:
+            if self.failure is not None or not self.stopping.is_set():
+                raise
+            if self._body is not None:
+                self._body.uncancel()
+        finally:
+            self._starting = False
 
     async def __aenter__(self) -> Self:
         self._body = asyncio.current_task()

@@ -192,6 +192,7 @@ class Mesh(CommandPlane, StatePlane, Protocol):
     def release(self) -> None: ...
 
     def rise(self, generation: int) -> None:
-        """Go on as this generation, higher than the one I have: a game server has joined to reach the store, where it
-        learned its true one. Before it serves anything. No-op where it is mine already."""
+        """Go on as this generation, not lower than the one I have: a game server has joined to reach the store, where
+        it claimed its true one. Before it serves anything. From now on a verdict on it ends me, where before I rose
+        above it as other roles do."""
         ...

@@ -35,7 +35,7 @@ from world.limits import (
 )
 from world.messages import BookPage, Heartbeat, HeartbeatEcho, Join, Message, Verdict, YouAreDead, encode
 
-ROLES_THAT_END = frozenset({"gameserver"})  # a game server declared dead exits; other roles rejoin above
+ROLES_THAT_END = frozenset({"gameserver"})  # declared dead, once it has claimed its generation: the others rejoin
 
 
 class Membership:
@@ -65,6 +65,7 @@ class Membership:
         self._probe_ms = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
+        self.claimed = False  # my generation is what my record says; before that only a guess from the book
         book.on_verdict = self._spread
         book.on_dead(lambda node, generation: self._estimate.forget(node))
         book.on_self_dead(self._rise)
@@ -77,6 +78,7 @@ class Membership:
         if self._join:
             await self._ask_for_book()
         self._refuse_foreign()
+        self.claimed = generation is not None
         self.appear(generation if generation is not None else self._book.highest_generation(self._me()) + 1)
         self._every("heartbeat", HEARTBEAT_MS, self.heartbeat)
         self._every("gossip", BOOK_GOSSIP_MS, self._gossip)
@@ -134,8 +136,10 @@ class Membership:
             self._ask(endpoint)
 
     def _rise(self, highest: int) -> None:
-        """I am held for dead. A game server ends (its service listens to ``on_self_dead``), others come back above."""
-        if self._book.me.role in ROLES_THAT_END or self._closed:
+        """I am held for dead. A game server ends (its service listens to ``on_self_dead``), others come back above; so
+        does a game server that has not claimed its generation yet: the verdict is on a former life, of which the book
+        it joined by did not know, and nobody would carry its calls to the store."""
+        if self._closed or (self.claimed and self._book.me.role in ROLES_THAT_END):
             return
         self._statistics.conflicts += 1
         self.appear(max(highest, self._book.me.generation) + 1)

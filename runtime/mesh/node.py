@@ -122,6 +122,7 @@ class MeshNode:
         self._wire.held = None
 
     def rise(self, generation: int) -> None:
+        self._membership.claimed = True
         if generation > self.me.generation:
             self._membership.appear(generation)
 

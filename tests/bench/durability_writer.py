@@ -14,9 +14,9 @@ import os
 import sys
 import time
 
+from gameserver.app import claim
 from gameserver.documents import Documents
 from gameserver.motion_document import MotionLog
-from gameserver.records import claim_generation
 from gameserver.units import Owned, UnitTable
 from runtime.mesh.open import open_mesh
 from runtime.service import Service, run
@@ -115,13 +115,12 @@ class Writer:
 async def start(service: Service) -> None:
     mesh = await open_mesh(service, role="gameserver", node_id=service.node_id, generation=None, publishes_state=False)
     store = await reach_store(service.settings, mesh)
-    documents = Documents(service, store, await agree(store, service.settings.world_seed))
-    claim = await claim_generation(documents, service.node_id, at_least=mesh.me.generation)
-    mesh.rise(claim.generation)
-    documents.begin_generation(claim.generation)
-    writer = Writer(service, documents, claim.generation)
+    documents = Documents(service, store, await agree(store, service.settings.world_seed), life=mesh.me.nonce)
+    generation = (await claim(documents, mesh)).generation
+    documents.begin_generation(generation)
+    writer = Writer(service, documents, generation)
     worker, trader = await writer.take(WORKER), await writer.take(TRADER)
-    say("generation", claim.generation)
+    say("generation", generation)
     service.spawn(writer.table.write_behind(), "write-behind", loop=True)
     service.spawn(writer.motion.keep(), "motion", loop=True)
     service.spawn(writer.walk(), "walk", loop=True)

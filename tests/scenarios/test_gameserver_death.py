@@ -8,9 +8,16 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
+from gameserver.app import begin
+from gameserver.documents import Documents
 from gameserver.records import OwnedList
+from gameserver.server import GameServer
 from runtime.mesh.api import Refused, Sender
-from runtime.store.memory import Faults
+from runtime.mesh.node import MeshNode
+from runtime.service import Service
+from runtime.store.client import StoreClient
+from runtime.store.memory import Faults, MemoryStore
+from runtime.store.server import StoreServer
 from tests.support.game import Cable, Game
 from tests.support.virtual import VirtualLoop, run_virtual
 from world.ids import NodeId
@@ -337,3 +344,78 @@ def test_an_own_lag_is_not_counted_as_missed_heartbeats() -> None:
             assert not book.suspected(NodeId("gs2"))
 
     run_virtual(play())
+
+
+# -- before its generation is claimed --------------------------------------------------------------------------------
+
+
+async def store_process(game: Game) -> MeshNode:
+    """The game's store behind the mesh, as game servers have it."""
+    mesh = await game.network.mesh("store", "st1")
+    StoreServer(mesh, game.store, lambda: mesh.me.generation)
+    mesh.update_me(status="ready")
+    return mesh
+
+
+async def beginning(game: Game, service: Service, mesh: MeshNode) -> GameServer:
+    begun: list[GameServer] = []
+
+    async def start(service: Service) -> None:
+        begun.append(await begin(service, mesh, StoreClient(mesh)))
+        service.stop("it has begun")
+
+    await service.serve(start)
+    return begun[0]
+
+
+def test_a_verdict_on_a_former_life_does_not_keep_a_starting_server_from_the_store() -> None:
+    """The book of a fresh cluster tells a joiner nothing of its former lives: somebody reads of one in the store before
+    the joiner does."""
+
+    async def play() -> None:
+        async with Game(1, store_faults=Faults(random.Random(1))) as game:
+            loop, faults = asyncio.get_running_loop(), game.store.faults
+            assert faults is not None
+            process = await store_process(game)
+            service = Service.for_test("gameserver", "gs2", world_seed=1)
+            mesh = await game.network.mesh("gameserver", "gs2", service=service)
+            faults.unavailable.append((loop.time(), loop.time() + 2))
+            starting = asyncio.create_task(beginning(game, service, mesh))
+            await game.until(lambda: process.book.highest_generation(NodeId("gs2")) == 1, seconds=1)
+            process.book.declare_dead(NodeId("gs2"), 1)
+            async with asyncio.timeout(10):
+                begun = await starting
+            assert begun.watch.generation == mesh.me.generation == 2
+
+    run_virtual(play())
+
+
+def test_a_server_claims_again_where_the_mesh_rose_above_its_claim() -> None:
+    async def play() -> None:
+        async with Game(1) as game:
+            process = await store_process(game)
+            service = Service.for_test("gameserver", "gs2", world_seed=1)
+            mesh = await game.network.mesh("gameserver", "gs2", service=service)
+            write = game.store.table.put
+            told: list[str] = []
+
+            def put(key: str, value: bytes) -> int:
+                if key == "srv:gs2" and not told:
+                    told.append(key)
+                    mesh.book.verdict(NodeId("gs2"), 6)
+                return write(key, value)
+
+            game.store.table.put = put  # type: ignore[method-assign]
+            begun = await beginning(game, service, mesh)
+            assert told
+            assert begun.watch.generation == mesh.me.generation == 7
+            assert process.book.highest_generation(NodeId("gs2")) == 7
+
+    run_virtual(play())
+
+
+def test_write_ids_before_the_claim_are_of_this_life_only() -> None:
+    """Else a claim whose answer was lost could take the record of a life that ended right after its own claim for its
+    own."""
+    first, second = (Documents(Service.for_test(), MemoryStore(), life=life) for life in (11, 12))
+    assert first.new_write_id() != second.new_write_id()

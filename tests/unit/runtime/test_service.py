@@ -70,6 +70,30 @@ def test_a_drain_runs_while_all_is_served_and_then_stops() -> None:
     assert said == ["drain, stopping: False", "stop"]
 
 
+@pytest.mark.parametrize("how", ["stop", "drain"])
+def test_a_stop_gives_up_a_start_that_waits(how: str) -> None:
+    said: list[str] = []
+
+    async def main() -> None:
+        service = Service.for_test()
+
+        async def start(service: Service) -> None:
+            async def closed() -> None:
+                said.append("closed")
+
+            service.on_close(closed)
+            asyncio.get_running_loop().call_soon(getattr(service, how), "a test")
+            await asyncio.Event().wait()  # the store never answers
+
+        life = asyncio.create_task(service.serve(start))
+        ended, _ = await asyncio.wait({life}, timeout=5)
+        assert ended == {life}
+        await life
+
+    run(main())
+    assert said == ["closed"]
+
+
 def test_a_task_that_raises_stops_the_service_with_its_error() -> None:
     async def main() -> None:
         async with Service.for_test(lines=[]) as service:
