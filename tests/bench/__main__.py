@@ -4,6 +4,7 @@
 figures belong to a machine, and are written down in docs/performance.md with it.
 
 ``python -m tests.bench durability``: what a ``kill -9`` takes away of each durability class.
+``python -m tests.bench gathers``: gathers a second, end to end, and what each costs.
 """
 
 import json
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,10 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.durability import durability
+from tests.bench.gathers import gathers
 from tests.support.cluster import COMMAND, Cluster, cluster, environment
 from tests.support.processes import cpu_seconds, resident_bytes
 
 SAMPLE_S = 2.0
+OTHERS: dict[str, Callable[..., None]] = {"durability": durability, "gathers": gathers}
 
 
 class Watch(threading.Thread):
@@ -107,8 +111,7 @@ def show(report: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, which stops the cluster
-    if sys.argv[1:2] == ["durability"]:
-        sys.argv.pop(1)
-        typer.run(durability)
+    if sys.argv[1:2] and sys.argv[1] in OTHERS:
+        typer.run(OTHERS[sys.argv.pop(1)])
     else:
         typer.run(bench)
