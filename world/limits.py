@@ -96,6 +96,7 @@ ZMTP_TIMEOUT_MS: Final = 6_000
 RECONNECT_MS: Final = 100
 RECONNECT_CAP_MS: Final = 500
 MESH_LINGER_MS: Final = 300  # at close, for the last messages
+CONTEXT_END_MS: Final = 1_000  # beyond that a ZeroMQ context that does not end is left behind
 TOPIC_BYTES: Final = 8  # fixed, because topics match by prefix
 
 # -- the durable plane -------------------------------------------------------------------------------------------------

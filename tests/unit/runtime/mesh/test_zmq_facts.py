@@ -1,6 +1,7 @@
 """ZeroMQ's measured behaviour that the mesh takes precautions against: each fact, and that the precaution holds."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import time
@@ -13,12 +14,12 @@ import zmq
 
 from runtime.mesh import open_mesh
 from runtime.mesh.node import MeshNode
-from runtime.mesh.zmq_transport import Watched, ZmqTransport
+from runtime.mesh.zmq_transport import Watched, ZmqTransport, end_context
 from runtime.service import Service
 from tests.support import aio
 from tests.support.mesh import ZmqBackend, run_zmq, until
 from world.ids import NodeId
-from world.limits import LINK_BATCH_MESSAGES, STATE_SEND_HWM_FRAMES, SUSPECT_AFTER_MS
+from world.limits import CONTEXT_END_MS, LINK_BATCH_MESSAGES, STATE_SEND_HWM_FRAMES, SUSPECT_AFTER_MS
 from world.messages import Detach
 
 GS1, GW1 = NodeId("gs1"), NodeId("gw1")
@@ -34,7 +35,7 @@ def topic(n: int) -> bytes:
 def context() -> Iterator[zmq.Context[Socket]]:
     made: zmq.Context[Socket] = zmq.Context()
     yield made
-    made.destroy(linger=0)
+    end_context(made, CONTEXT_END_MS)
 
 
 def bound(context: zmq.Context[Socket], kind: int, options: dict[int, int] | None = None) -> tuple[Socket, str]:
@@ -388,6 +389,31 @@ def test_what_is_sent_in_one_turn_is_handed_over_once_and_in_order(context: zmq.
         await transport.close()
 
     aio.run(body(), uvloop=True)
+
+
+# -- a context that does not end ---------------------------------------------------------------------------------
+
+
+def test_a_context_that_does_not_end_keeps_nobody() -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    endpoint = f"tcp://127.0.0.1:{_free_port()}"
+    unsent = context.socket(zmq.PUSH)
+    unsent.set(zmq.LINGER, -1)
+    unsent.connect(endpoint)
+    unsent.send(b"for nobody yet")
+    unsent.close()
+    assert not end_context(context, within_ms=50)
+    reader: zmq.Context[Socket] = zmq.Context()
+    late = reader.socket(zmq.PULL)
+    late.bind(endpoint)  # now it may go
+    assert late.recv() == b"for nobody yet"
+    assert end_context(reader, CONTEXT_END_MS)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 # -- a readable FD that nobody reads ---------------------------------------------------------------------------------
