@@ -230,6 +230,9 @@ class Monitor:
 
     def _ownerless(self) -> None:
         cluster, now = self._cluster, asyncio.get_running_loop().time()
+        if cluster.store_is_away(now):  # from everyone: nobody can take anything, however long it lasts
+            self._ownerless_s.clear()
+            return
         watched = {region_unit(x, y) for game in cluster.games.values() for x, y in game.state.seers()}
         for unit in watched:
             head = cluster.watch.heads.get(unit)

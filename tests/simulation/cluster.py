@@ -162,6 +162,11 @@ class SimCluster:
         """It stood still or was cut off, or the store was away: then it could not write down what it told."""
         return self.nodes[name].excused or any(strike.kind == "store_away" for strike in self.plan.strikes)
 
+    def store_is_away(self, now_s: float) -> bool:
+        """From every game server."""
+        stores = [self.nodes[name].store.faults for name in self.plan.server_names]
+        return all(faults is not None and faults.away(now_s) for faults in stores)
+
     @property
     def loop(self) -> VirtualLoop:
         return cast(VirtualLoop, asyncio.get_running_loop())
