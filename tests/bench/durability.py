@@ -15,8 +15,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +29,12 @@ from rich.progress import track
 from rich.table import Table
 
 from gameserver.records import MotionDocument, motion_key
+from runtime.store.api import NotFound
+from runtime.store.opening import open_store
 from tests.bench.durability_writer import TRADER, WALKER, WORKER
+from tests.support import aio
 from tests.support.cluster import START_S, environment
+from tests.support.couchbase_mock import CouchbaseMock, couchbase_mock
 from tests.support.processes import wait_until
 from world.ids import avatar_unit
 from world.limits import MOTION_DOCUMENT_MS, WRITE_BEHIND_MS
@@ -39,6 +44,11 @@ ALIVE_S = (0.8, 2.0)  # from the first values to the kill
 CLASSES = ("volatile", "write_behind", "commit")
 STRIKES = ("game server", "game server and store")
 WITHIN_MS = {"volatile": 500, "write_behind": WRITE_BEHIND_MS, "commit": None}
+
+
+class StoreKind(StrEnum):
+    SQLITE = "sqlite"
+    MOCK = "mock"
 
 
 @dataclass
@@ -78,24 +88,28 @@ class Loss:
 
 
 class Stage:
-    """One store's folder; processes are started anew as they are killed."""
+    """The store process on SQLite in one folder; processes are started anew as they are killed."""
+
+    meeting = "store"  # the role the writer joins the mesh by
+    strikes: tuple[str, ...] = STRIKES
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store: subprocess.Popen[bytes] | None = None
+        self.met: subprocess.Popen[bytes] | None = None
         self._endpoint = ""
+        self._variables = {"PROJECTK_DATA": str(folder)}
 
-    def start_store(self) -> None:
-        more = {"PROJECTK_DATA": str(self.folder)}
+    def start(self) -> None:
+        more = dict(self._variables)
         if self._endpoint:
             more["PROJECTK_COMMAND_PORT"] = self._endpoint.rpartition(":")[2]
-        self.store = self._launch("cluster.role", ["store"], more)
-        assert self.store.stdout is not None
-        self._endpoint = json.loads(self.store.stdout.readline())["addresses"]["command"]
+        self.met = self._launch("cluster.role", [self.meeting], more)
+        assert self.met.stdout is not None
+        self._endpoint = json.loads(self.met.stdout.readline())["addresses"]["command"]
 
     @contextmanager
     def writer(self) -> Iterator[tuple["subprocess.Popen[bytes]", Told]]:
-        more = {"PROJECTK_JOIN": self._endpoint, "PROJECTK_DATA": str(self.folder)}
+        more = {"PROJECTK_JOIN": self._endpoint, **self._variables}
         process, told = self._launch("tests.bench.durability_writer", [], more), Told()
         reader = threading.Thread(target=told.read, args=(process.stdout,), daemon=True)
         reader.start()
@@ -117,11 +131,11 @@ class Stage:
             )
 
     def stop(self) -> None:
-        if self.store is not None:
-            self.store.kill()
-            self.store.wait()
+        if self.met is not None:
+            self.met.kill()
+            self.met.wait()
 
-    def read(self, key: str) -> Any:
+    def read(self, key: str) -> bytes | None:
         """The document as committed, None where there is none."""
         path = self.folder / "store" / "world.sqlite"
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
@@ -129,7 +143,9 @@ class Stage:
             rows = connection.execute("SELECT value FROM documents WHERE key = ?", (key,)).fetchall()
         finally:
             connection.close()
-        return rows[0][0] if rows else None
+        value = rows[0][0] if rows else None
+        assert value is None or isinstance(value, bytes)
+        return value
 
     def survivors(self, generation: int) -> dict[str, int]:
         """The value of each class that the store holds; 0: none of this generation."""
@@ -142,8 +158,47 @@ class Stage:
         }
 
     def _field(self, probe: int, name: str) -> int:
-        document = json.loads(self.read(avatar_unit(probe)))
+        document = json.loads(self.read(avatar_unit(probe)) or b"{}")
         return int(document["data"]["entities"].get(str(probe), {}).get(name, 0))
+
+
+class CouchbaseStage(Stage):
+    """Couchbase's mock, which game servers reach by themselves, and a broker to join by. The mock stands for the
+    database's nodes, which are not killed: it keeps all in memory, and would show nothing of theirs."""
+
+    meeting = "broker"
+    strikes = STRIKES[:1]
+
+    def __init__(self, folder: Path, mock: CouchbaseMock) -> None:
+        super().__init__(folder)
+        self._variables |= mock.environment
+        self._mock = mock
+
+    def read(self, key: str) -> bytes | None:
+        return aio.run(self._read(key))
+
+    async def _read(self, key: str) -> bytes | None:
+        store = await open_store(self._mock.url, self._mock.credentials)
+        try:
+            return (await store.get(key)).value
+        except NotFound:
+            return None
+        finally:
+            await store.close()
+
+
+@contextmanager
+def staged(store: StoreKind) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        if store is StoreKind.SQLITE:
+            stage = Stage(Path(folder))
+        else:
+            stage = CouchbaseStage(Path(folder), stack.enter_context(couchbase_mock()))
+        stage.start()
+        try:
+            yield stage
+        finally:
+            stage.stop()
 
 
 def strike(stage: Stage, both: bool, alive_s: float) -> Loss:
@@ -158,13 +213,13 @@ def strike(stage: Stage, both: bool, alive_s: float) -> Loss:
             raise SystemExit(f"{error}: {told}\n{(stage.folder / 'stderr').read_text()[-4_000:]}") from None
         time.sleep(alive_s)
         killed_s = time.monotonic()
-        if both and stage.store is not None:
-            stage.store.kill()
+        if both and stage.met is not None:
+            stage.met.kill()
         process.kill()
     if both:
-        assert stage.store is not None
-        stage.store.wait()
-        stage.start_store()
+        assert stage.met is not None
+        stage.met.wait()
+        stage.start()
     return judge(told, stage.survivors(told.generation), killed_s)
 
 
@@ -180,21 +235,21 @@ def judge(told: Told, there: dict[str, int], killed_s: float) -> Loss:
 def durability(
     kills: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 25,
     seed: Annotated[int, typer.Option(help="Draws the moments.")] = 0,
+    store: Annotated[StoreKind, typer.Option(help="The mock needs java and mvn; only game servers die there.")] = (
+        StoreKind.SQLITE
+    ),
     out: Annotated[Path | None, typer.Option(help="Write all figures there as JSON.")] = None,
 ) -> None:
     """Kill a game server, then a game server and its store, again and again; report what was lost."""
     rng = random.Random(seed)
     losses: dict[str, list[Loss]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(Path(folder))
-        stage.start_store()
+    with staged(store) as stage:
         try:
-            for name in STRIKES:
+            for name in stage.strikes:
                 losses[name] = []
                 for _ in track(range(kills), f"kill the {name}", console=Console(stderr=True)):
                     losses[name].append(strike(stage, name == STRIKES[1], rng.uniform(*ALIVE_S)))
         finally:
-            stage.stop()
             show({name: rows for name, rows in losses.items() if rows})
     if out is not None:
         out.write_text(
