@@ -140,6 +140,30 @@ def test_a_wrong_password_ends_the_start_with_one_sentence(tmp_path: Path, mock:
     assert "hunter2" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("couchbase://127.0.0.1:1/world", "cannot be reached at 127.0.0.1:1: check the hosts"),
+        ("{hosts}/elsewhere", "has no bucket elsewhere: create it"),
+    ],
+    ids=["unreachable", "no bucket"],
+)
+def test_a_store_that_cannot_be_used_ends_the_start_with_one_sentence(
+    tmp_path: Path, mock: CouchbaseMock, url: str, said: str
+) -> None:
+    hosts = mock.environment["PROJECTK_STORE"].rpartition("/")[0]
+    done = refused_up(tmp_path, mock.environment | {"PROJECTK_STORE": url.format(hosts=hosts)})
+    (sentence,) = done.stderr.splitlines()
+    assert said in sentence
+
+
+def test_a_bucket_without_replicas_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
+    with couchbase_mock(nodes=1, replicas=0) as mock:
+        done = refused_up(tmp_path, mock.environment)
+    (sentence,) = done.stderr.splitlines()
+    assert "keeps one copy only, and durability=persistToMajority needs two" in sentence
+
+
 def refused_up(folder: Path, variables: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     words = ("up", "--gameservers", "1", "--gateways", "1", "--logins", "1", "--brokers", "1", "--port", "0")
     done = projectk(*words, "--data", str(folder / "var"), cwd=folder, timeout_s=60, **variables)
