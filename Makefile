@@ -47,7 +47,7 @@ SECONDS ?= 120
 SEED    ?= 0
 BOTS    ?= 100
 chaos: $(VENV)/.dev node_modules/.runtime
-	$(PY) -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --bots $(BOTS) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	$(PY) -m tests.chaos $(if $(ONLY),--only $(ONLY),--seconds $(SECONDS)) --seed $(SEED) --bots $(BOTS) $(ARGS)
 
 bench: $(VENV)/.dev node_modules/.runtime
 	$(PY) -m tests.bench $(ARGS)

@@ -30,7 +30,7 @@ from gateway.rate import TokenBucket
 from tests.bench.measuring import Meter, Phase, show_phases
 from tests.bench.rich_world import TREES_PER_REGION, Place, places, write_rich_world
 from tests.chaos.checks import PERHAPS
-from tests.chaos.watch import read_documents
+from tests.chaos.snapshot import read_documents
 from tests.support.cluster import Cluster, cluster
 from tests.support.ledger import Told, violations
 from world.audit import audit, settled

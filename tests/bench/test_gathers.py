@@ -11,7 +11,7 @@ import pytest
 from tests.bench.gathers import judge
 from tests.bench.measuring import Phase, Reading, percentile
 from tests.bench.rich_world import STOCK, TREES_PER_REGION, avatar_of, places, write_rich_world
-from tests.chaos.watch import read_documents
+from tests.chaos.snapshot import read_documents
 from tests.support.ledger import Told
 from world.ids import avatar_unit, region_unit
 from world.limits import REACH_M, SIGHT_HYSTERESIS_M, SIGHT_M

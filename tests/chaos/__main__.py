@@ -17,15 +17,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos.backing import SQLITE, STORES, fitting
 from tests.chaos.rows import MIXED, ROWS, Row
 from tests.chaos.run import Verdict, run
+
+MIXED_S = 120.0
 
 console = Console(highlight=False, stderr=True)
 
 
 def chaos(
     only: Annotated[str, typer.Option(help=f"One row: {', '.join(ROWS)}. Without it: all mixed.")] = "",
-    seconds: Annotated[float, typer.Option(help="Of mixed faults.")] = 120,
+    seconds: Annotated[
+        float,
+        typer.Option(help=f"Of mixed faults, else {MIXED_S:.0f}; of a row that can storm."),
+    ] = 0,
+    store: Annotated[str, typer.Option(help=f"What the world is kept in: {', '.join(STORES)}.")] = SQLITE,
     repeat: Annotated[int, typer.Option(help="How often a row's faults strike.")] = 3,
     bots: Annotated[int, typer.Option(help="Players.")] = 100,
     seed: Annotated[int, typer.Option(help="Of what is struck and what the bots do; 0: a new one.")] = 0,
@@ -33,31 +40,47 @@ def chaos(
     keep: Annotated[Path | None, typer.Option(help="An empty folder for history, logs and the store.")] = None,
 ) -> None:
     """Exit code 1 where anything was lost, doubled or forked; bounds that were missed are said and cost nothing."""
-    if only and only not in ROWS:
-        raise typer.BadParameter(f"{only!r} is none of {', '.join(ROWS)}", param_hint="'--only'")
-    if only and ROWS[only].small_disk and os.geteuid() != 0:
-        raise typer.BadParameter(f"{only} mounts a small disk: that needs root", param_hint="'--only'")
+    _refuse_nonsense(only, seconds, store)
     seed = seed or random.SystemRandom().randrange(1, 1 << 31)
     row = ROWS[only] if only else Row(MIXED, (), {"gameservers": 2}, settle_s=8, proxied=True)
-    console.print(f"seed {seed}, {bots} bots, {only or f'{seconds:.0f} s of everything'}")
+    faults = fitting(row.faults, store)
+    seconds = seconds or (0 if only else MIXED_S)
+    console.print(f"seed {seed}, {bots} bots, {store}, {only or 'everything'}, {f'{seconds:.0f} s' if seconds else ''}")
+    if left_out := [fault for fault in row.faults if fault not in faults]:
+        console.print(f"left out, {store} has nothing for them to strike: {', '.join(left_out)}")
 
     def plan(rng: random.Random) -> Iterator[str]:
         if only:
-            yield from row.faults * repeat
+            yield from faults * repeat
             return
         ends_s = time.monotonic() + seconds
         while time.monotonic() < ends_s:
-            yield from rng.sample(row.faults, 1)
+            yield from rng.sample(faults, 1)
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        verdict = run(only or "mixed", row, plan, folder=folder, bots=bots, seed=seed, say=_say)
+        how = seconds if only and seconds else plan
+        verdict = run(only or "mixed", row, how, folder=folder, bots=bots, seed=seed, say=_say, store=store)
     show(verdict)
     if json is not None:
         with json.open("ab") as file:
             file.write(orjson.dumps(verdict.document()) + b"\n")
     raise typer.Exit(1 if verdict.problems else 0)
+
+
+def _refuse_nonsense(only: str, seconds: float, store: str) -> None:
+    """Raises typer.BadParameter."""
+    if only and only not in ROWS:
+        raise typer.BadParameter(f"{only!r} is none of {', '.join(ROWS)}", param_hint="'--only'")
+    if store not in STORES:
+        raise typer.BadParameter(f"{store!r} is none of {', '.join(STORES)}", param_hint="'--store'")
+    if only and not fitting(ROWS[only].faults, store):
+        raise typer.BadParameter(f"{only} has nothing to strike on {store}", param_hint="'--store'")
+    if only and seconds and not ROWS[only].every_s[1]:
+        raise typer.BadParameter(f"{only} has no clock: use --repeat", param_hint="'--seconds'")
+    if only and ROWS[only].small_disk and os.geteuid() != 0:
+        raise typer.BadParameter(f"{only} mounts a small disk: that needs root", param_hint="'--only'")
 
 
 def _say(text: str) -> None:
@@ -74,6 +97,7 @@ def show(verdict: Verdict) -> None:
         counts = ", ".join(f"{name}: {n}" for name, n in found["counts"].items())
         table.add_row("", f"[dim]{counts}[/dim]", end_section=True)
     console.print(table)
+    console.print_json(data=document["dealings"])
     for sentence in document["events"]:
         console.print(f"[dim]{sentence}[/dim]")
     for sentence in verdict.missed:

@@ -9,14 +9,16 @@
     sessions       a session's number stays, but where the close code says that it is over
     owners         one owner per (unit, epoch), in attaches, pictures and the store; epochs and versions only rise
     inputs         no owner has applied an input that was never sent
-    trades         none half done: every intent that is still there has all its holds; nothing is locked for long
+    trades         none half done, none told to one as done and to the other as not; nothing locked or on its way
+                   for long, and nothing at all once everybody has left
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.chaos.history import STORE, Entry, by_player
+from tests.chaos.holds import held
 from tests.support.ledger import Told, violations
 from world.audit import audit, settled
 from world.ids import avatar_unit
@@ -25,7 +27,7 @@ from world.unit_document import UnitDocument
 
 PERHAPS = frozenset({"store_unavailable", "unreachable", "internal", "settled", "deadline"})  # docs/protocol/07
 SESSION_OVER = frozenset({4001, 4008})
-LOCKED_S = 30.0  # nothing is locked for longer
+LOCKED_S = 30.0  # nothing is locked, undecided or under way for longer
 SHOWN = 8  # sentences of one judge
 
 
@@ -184,24 +186,58 @@ def inputs(own: Iterable[Entry]) -> list[str]:
 
 
 # -- trades ------------------------------------------------------------------------------------------------------------
-def trades(entries: Iterable[Entry], documents: Mapping[str, bytes]) -> list[str]:
-    """The intents that a stop has left, and how long anything was locked."""
+def trades(entries: Sequence[Entry], documents: Mapping[str, bytes]) -> list[str]:
+    """No trade is half done, in the store and as players were told; nothing was on its way for long, or for ever."""
+    return half_done(documents) + told_alike(entries) + long_held(entries) + unsettled(entries, documents)
+
+
+def half_done(documents: Mapping[str, bytes]) -> list[str]:
+    """The intents that a stop has left, against their units."""
     wrong = []
-    for entry in entries:
-        if entry.who == STORE and entry.op == "locked" and entry.value[2] > LOCKED_S:
-            unit, tx, seconds = entry.value
-            wrong.append(f"{unit} was locked by {tx} for {seconds:.0f} s")
     intents = {key: Intent.parse(value) for key, value in documents.items() if key.startswith(f"{KIND}:")}
     units = {key: UnitDocument.parse(value) for key, value in documents.items() if key not in intents}
     for key, intent in intents.items():
         tx = key.partition(":")[2]
         for unit in intent.parts:
-            held, done = tx in units[unit].pending, tx in units[unit].done
-            if intent.state == COMMITTED and not (held or done):
+            holds, done = tx in units[unit].pending, tx in units[unit].done
+            if intent.state == COMMITTED and not (holds or done):
                 wrong.append(f"{key} is committed, and {unit} knows nothing of it")
             if intent.state != COMMITTED and done:
                 wrong.append(f"{key} is {intent.state}, and {unit} has applied it")
     return wrong
+
+
+def told_alike(entries: Iterable[Entry]) -> list[str]:
+    """Who was told that a trade is done, and who that it is not. ``lost`` says that nobody knows."""
+    ends: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.op == "trade" and entry.type == "note":
+            trade, state, reason = entry.value
+            if state == "committed" or (state == "closed" and reason != "lost"):
+                ends.setdefault(trade, set()).add(reason or state)
+    return [
+        f"trade {trade} was told to be committed, and closed: {', '.join(sorted(told - {'committed'}))}"
+        for trade, told in ends.items()
+        if "committed" in told and len(told) > 1
+    ]
+
+
+def long_held(entries: Iterable[Entry]) -> list[str]:
+    wrong = []
+    for entry in entries:
+        if entry.who == STORE and entry.op == "held":
+            kind, where, what, least_s, most_s = entry.value
+            if most_s > LOCKED_S:
+                wrong.append(f"{kind} {where} {what}: for {least_s:.0f} to {most_s:.0f} s, not {LOCKED_S:.0f}")
+    return wrong
+
+
+def unsettled(entries: Iterable[Entry], documents: Mapping[str, bytes]) -> list[str]:
+    """After a time in which nobody played, nothing may be left on its way."""
+    quiet_s = next((entry.value[0] for entry in entries if entry.who == STORE and entry.op == "settled"), None)
+    if quiet_s is None:
+        return []
+    return [f"{' '.join(hold)} is left, though nobody played for {quiet_s:.0f} s" for hold in held(documents)]
 
 
 # -- owners ------------------------------------------------------------------------------------------------------------

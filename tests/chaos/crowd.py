@@ -86,6 +86,13 @@ class Crowd:
     def total(self, name: str) -> int:
         return sum(int(line[name]) for line in self._lines.values())
 
+    def said(self) -> str:
+        """How they are, in words."""
+        return (
+            f"({self.total('connected')} of {self._bots} connected, {self.total('gathered')} gathered, "
+            f"{self.total('traded') // 2} trades)"
+        )
+
     def wait_playing(self, gathered: int) -> None:
         """All connected, and so many items gathered together. Raises AssertionError."""
         wait_until(lambda: self.total("connected") >= self._bots, _ENTER_S, f"{self._bots} bots are connected")

@@ -10,6 +10,8 @@ PAUSE_S = 10.0
 STORE_AWAY_S = 30.0
 PARTITION_S = 10.0
 DISK_FULL_S = 8.0
+FAILED_OVER_S = 2.0
+SLOW_MS, SLOW_S = 500, 2.0
 
 Fault = Callable[[Stage], None]
 
@@ -40,6 +42,27 @@ def kill_brokers(stage: Stage) -> None:
     stage.struck("kill-brokers", " ".join(nodes))
     stage.wait_back(stage.kill(*nodes))
     stage.over("kill-brokers", " ".join(nodes))
+
+
+def fail_over_node(stage: Stage) -> None:
+    """One of Couchbase's nodes is failed over, and comes back after FAILED_OVER_S."""
+    assert stage.mock is not None
+    node = stage.rng.randrange(len(stage.mock.ports))
+    stage.struck("fail-over-node", f"node {node}")
+    stage.mock.command("failover", idx=node, bucket=stage.mock.bucket)
+    stage.last(FAILED_OVER_S)
+    stage.mock.command("respawn", idx=node, bucket=stage.mock.bucket)
+    stage.over("fail-over-node", f"node {node}")
+
+
+def slow_nodes(stage: Stage) -> None:
+    """All of Couchbase's nodes hold back each answer for SLOW_MS."""
+    assert stage.mock is not None
+    stage.struck("slow-nodes", "all nodes")
+    stage.mock.command("hiccup", msecs=SLOW_MS, offset=5)
+    stage.last(SLOW_S)
+    stage.mock.command("hiccup", msecs=0, offset=0)
+    stage.over("slow-nodes", "all nodes")
 
 
 def join_server(stage: Stage) -> None:
@@ -136,7 +159,10 @@ FAULTS: Mapping[str, Fault] = {
     "kill-login": _kill_one("login"),
     "kill-store": _kill_one("store"),
     "kill-both": kill_both,
+    "kill-broker": _kill_one("broker"),
     "kill-brokers": kill_brokers,
+    "fail-over-node": fail_over_node,
+    "slow-nodes": slow_nodes,
     "join-gameserver": join_server,
     "pause-gameserver": _pause("gameserver", PAUSE_S, "pause-gameserver"),
     "pause-gateway": _pause("gateway", PAUSE_S, "pause-gateway"),

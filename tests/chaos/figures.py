@@ -81,19 +81,27 @@ def figures(entries: Sequence[Entry]) -> dict[str, Figures]:
 
 
 def strikes(entries: Sequence[Entry]) -> list[Strike]:
+    """In a storm a strike's window reaches to the next one of its kind."""
     found: list[Strike] = []
+    last: dict[str, Strike] = {}
+    storm, end_s = False, entries[-1].t if entries else 0.0
     for entry in entries:
         if entry.who != NEMESIS:
             continue
-        if entry.type == "invoke":
-            if found:
-                found[-1].until_s = entry.t
-            targets = tuple(entry.value["target"].split())
-            found.append(Strike(entry.op, targets, entry.t, entry.t, entries[-1].t))
-        elif found and entry.op == found[-1].kind:
-            found[-1].over_s = entry.t
-        elif found and entry.op == "end":
-            found[-1].until_s = entry.t
+        if entry.op == "storm":
+            storm = True
+        elif entry.op == "end":
+            end_s = entry.t
+        elif entry.type == "invoke":
+            before = last.get(entry.op) if storm else found[-1] if found else None
+            if before is not None:
+                before.until_s = entry.t
+            last[entry.op] = Strike(entry.op, tuple(entry.value["target"].split()), entry.t, entry.t, math.inf)
+            found.append(last[entry.op])
+        elif entry.op in last:
+            last[entry.op].over_s = entry.t
+    for strike in found:
+        strike.until_s = min(strike.until_s, end_s)
     return found
 
 

@@ -23,7 +23,8 @@ def none(kind: str, counted: str) -> Bound:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``first`` once, then ``faults`` one after the other, ``repeat`` times, each with ``settle_s`` to heal."""
+    """``first`` once, then ``faults`` one after the other, ``repeat`` times, each with ``settle_s`` to heal; those only
+    that the store can have (``tests.chaos.backing``)."""
 
     faults: tuple[str, ...]
     bounds: tuple[Bound, ...]
@@ -34,7 +35,8 @@ class Row:
     proxied: bool = False
     small_disk: bool = False
     nobody_ends: bool = False  # no process may end of this
-    trade: float = 0.0  # share of the bots that trade
+    trade: float = 0.0  # share of the bots that trade; and at the end, all that is on its way has to arrive
+    every_s: tuple[float, float] = (0.0, 0.0)  # a row that lasts for a given time: each kind so often, on its own clock
 
 
 NO_RESTART = {"restart": "never", "gameservers": 4, "gateways": 3}
@@ -112,10 +114,11 @@ ROWS: Mapping[str, Row] = {
     "fill-disk": Row(("fill-disk",), (none("fill-disk", "closed"),), settle_s=15, small_disk=True, nobody_ends=True),
     "power-cut": Row(("power-cut",), (), settle_s=20),
     "trading": Row(
-        ("kill-gameserver", "kill-gateway", "kill-store", "kill-login", "kill-both", "kill-gameserver"),
+        ("kill-gameserver", "kill-gateway", "kill-login", "kill-broker", "kill-store", "fail-over-node", "slow-nodes"),
         (),
         settle_s=8,
         trade=1.0,
+        every_s=(5.0, 15.0),
     ),
 }
 MIXED = (

@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from tests.chaos.backing import LOOK_S, SQLITE, Backing, backing, fitting
 from tests.chaos.checks import check
 from tests.chaos.crowd import Crowd
+from tests.chaos.dealings import dealings
 from tests.chaos.faults import FAULTS
 from tests.chaos.figures import Figures, figures, percentile, summary
 from tests.chaos.history import Log, read
 from tests.chaos.proxy import Network
 from tests.chaos.rows import Bound, Row
 from tests.chaos.stage import Stage, free_row
-from tests.chaos.watch import Heads, Pictures, read_documents
-from tests.support.cluster import Cluster, cluster
+from tests.chaos.storm import storm
+from tests.chaos.watch import Heads, Pictures
+from tests.support.cluster import cluster
 from world.limits import STOP_MS
 
 GATEWAYS = 2
@@ -25,6 +30,7 @@ DISK_MB = 48
 USUAL_S = 6.0  # undisturbed play before the first strike
 
 Say = Callable[[str], None]
+Plan = Callable[[random.Random], Iterator[str]] | float
 
 
 @dataclass(slots=True)
@@ -38,6 +44,8 @@ class Verdict:
     problems: list[str]
     missed: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+    store: str = SQLITE
+    dealings: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         kinds = {
@@ -48,14 +56,14 @@ class Verdict:
             }
             for kind, found in self.figures.items()
         }
-        head = {"row": self.name, "seed": self.seed, "bots": self.bots}
+        head = {"row": self.name, "store": self.store, "seed": self.seed, "bots": self.bots, "dealings": self.dealings}
         return head | {"faults": kinds, "problems": self.problems, "missed": self.missed, "events": self.events}
 
 
-def run(name: str, row: Row, plan: Callable[[random.Random], Iterator[str]], **asked: Any) -> Verdict:
-    """``plan``: the faults to come, drawn; ``asked``: folder, bots, seed, say."""
+def run(name: str, row: Row, plan: Plan, **asked: Any) -> Verdict:
+    """``plan``: the faults to come, drawn, or for how many seconds the row's faults storm; ``asked``: folder, bots,
+    seed, say; ``store``, one of STORES."""
     folder: Path = asked["folder"]
-    rng = random.Random(asked["seed"])
     history = folder / "history"
     history.mkdir()
     gateways = int(row.flags.get("gateways", GATEWAYS))
@@ -63,54 +71,75 @@ def run(name: str, row: Row, plan: Callable[[random.Random], Iterator[str]], **a
     with contextlib.ExitStack() as stack:
         if row.small_disk:
             stack.enter_context(small_disk(folder / "var"))
-        running = stack.enter_context(cluster(folder, **flags))
+        kept = stack.enter_context(backing(asked.get("store", SQLITE), folder / "var"))
+        running = stack.enter_context(cluster(folder, **flags, variables=dict(kept.variables)))
         restarts = row.flags.get("restart") != "never"
         log = Log(history / "nemesis.jsonl")
-        stage = Stage(running, log, rng, restarts=restarts, lasts_s=row.lasts_s)
+        stage = Stage(running, log, random.Random(asked["seed"]), restarts=restarts, lasts_s=row.lasts_s)
+        stage.mock = kept.mock
         if row.proxied:
             stage.join_proxied(stack.enter_context(Network(stage.pids)))
-        _play(running, stage, row, plan(rng), asked["bots"], asked["seed"], asked["say"])
+        _play(stage, kept, row, plan, asked["bots"], asked["seed"], asked["say"])
         log.close()
         code = running.stop(timeout_s=2 * STOP_MS / 1_000)
-        documents = read_documents(running.data / "store/world.sqlite")
+        with contextlib.closing(kept.opening()) as snapshots:
+            documents = snapshots.read()
         events = [line for line in running.output().splitlines() if " ended with " in line or "killed" in line]
-    entries = read(history)
-    asked["say"](f"judging {len(entries)} entries")
+    return _judged(name, row, documents, code, events, **asked)
+
+
+def _judged(name: str, row: Row, documents: dict[str, bytes], code: int, events: list[str], **asked: Any) -> Verdict:
+    """``code``: the cluster's."""
+    (asked["folder"] / "documents.json").write_bytes(
+        msgspec.json.encode({key: msgspec.Raw(value) for key, value in sorted(documents.items())})
+    )
+    entries = read(asked["folder"] / "history")
+    asked["say"](f"judging {len(entries)} entries and {len(documents)} documents")
     problems = check(entries, documents) + ([f"the cluster ended with {code}"] if code else [])
     verdict = Verdict(name, asked["seed"], asked["bots"], figures(entries), problems, events=events)
+    verdict.store = asked.get("store", SQLITE)
+    verdict.dealings = dealings(entries, documents)
     verdict.missed = [sentence for bound in row.bounds if (sentence := missed(bound, verdict.figures))]
     verdict.missed += [f"a process ended: {event}" for event in events if row.nobody_ends]
     return verdict
 
 
-def _play(running: Cluster, stage: Stage, row: Row, plan: Iterator[str], bots: int, seed: int, say: Say) -> None:
-    history = running.folder / "history"
+def _play(stage: Stage, kept: Backing, row: Row, plan: Plan, bots: int, seed: int, say: Say) -> None:
+    history = stage.running.folder / "history"
     watches: list[Heads | Pictures] = [
-        Heads(running.data / "store/world.sqlite", Log(history / "heads.jsonl")),
-        Pictures(running.gateways, Log(history / "pictures.jsonl")),
+        Heads(kept.opening, Log(history / "heads.jsonl"), LOOK_S[kept.store]),
+        Pictures(stage.running.gateways, Log(history / "pictures.jsonl")),
     ]
     for watch in watches:
         watch.start()
     try:
-        with Crowd(running.gateways, history, bots, seed, trade=row.trade) as crowd:
+        with Crowd(stage.running.gateways, history, bots, seed, trade=row.trade) as crowd:
             say(f"{bots} bots log in")
             crowd.wait_playing(gathered=bots // 2)
-            for kind in row.first:
-                say(kind)
-                FAULTS[kind](stage)
-            stage.sleep(min(USUAL_S, row.settle_s))
-            for kind in plan:
-                say(
-                    f"{kind}   ({crowd.total('connected')} of {bots} connected, {crowd.total('gathered')} gathered, "
-                    f"{crowd.total('traded') // 2} trades)"
-                )
-                FAULTS[kind](stage)
-                stage.sleep(row.settle_s)
+            _strike(stage, kept, row, plan, lambda text: say(f"{text:15}   {crowd.said()}"), seed)
             say("the bots leave")
-            stage.end()
+            stage.note("end")
+        if row.trade:
+            say("waiting until nothing is on its way")
+            stage.settle(kept.opening)
     finally:
         for watch in watches:
             watch.stop()
+
+
+def _strike(stage: Stage, kept: Backing, row: Row, plan: Plan, say: Say, seed: int) -> None:
+    for kind in row.first:
+        say(kind)
+        FAULTS[kind](stage)
+    stage.sleep(min(USUAL_S, row.settle_s))
+    if isinstance(plan, float):
+        storm(stage, fitting(row.faults, kept.store), row.every_s, plan, seed, lambda: say("storm"))
+        stage.sleep(row.settle_s)
+        return
+    for kind in plan(stage.rng):
+        say(kind)
+        FAULTS[kind](stage)
+        stage.sleep(row.settle_s)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 was done."""
 
 import contextlib
+import copy
 import os
 import random
 import signal
@@ -11,11 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.history import NEMESIS, Log
+from tests.chaos.history import NEMESIS, STORE, Log
+from tests.chaos.holds import held
 from tests.chaos.proxy import Network
+from tests.chaos.snapshot import Opening, Snapshots, Unreadable
 from tests.support.cluster import START_S, Cluster, projectk
+from tests.support.couchbase_mock import CouchbaseMock
 from tests.support.processes import alive, wait_until
 
+SETTLE_S = 30.0  # an intent's term, twice, and the sweep's rounds
 OPERATION_S = 180.0  # a deployment of everything
 UNUSED_PORTS = (20_000, 30_000)
 PROXIED = ("gs11", "gs12")  # game servers that reach each other and are reached through proxies
@@ -29,6 +34,7 @@ class Stage:
         self.rng = rng
         self.restarts = restarts
         self.network: Network | None = None
+        self.mock: CouchbaseMock | None = None
         self._log = log
         self._lasts_s = lasts_s
         self._listeners: dict[str, str] = {}  # operators' listeners of gateways started by hand
@@ -41,9 +47,22 @@ class Stage:
         """Processes run again, or the network is whole: from here the cluster heals by itself."""
         self._log.add(NEMESIS, "ok", kind, value={"target": target, **more})
 
-    def end(self) -> None:
-        """What happens from now on belongs to no fault."""
-        self._log.add(NEMESIS, "note", "end")
+    def note(self, op: str) -> None:
+        """``storm``: from now on kinds strike beside each other; ``end``: what happens now belongs to no fault."""
+        self._log.add(NEMESIS, "note", op)
+
+    def settle(self, opening: Opening) -> None:
+        """Nobody plays any more: wait, at most SETTLE_S, until nothing in the store is on its way."""
+        began_s = time.monotonic()
+        with contextlib.closing(opening()) as snapshots, contextlib.suppress(AssertionError):
+            wait_until(lambda: _is_quiet(snapshots), SETTLE_S, "nothing is on its way")
+        self._log.add(STORE, "note", "settled", value=[round(time.monotonic() - began_s, 1)])
+
+    def beside(self, rng: random.Random) -> "Stage":
+        """The same stage with dice of its own, for another thread."""
+        other = copy.copy(self)
+        other.rng = rng
+        return other
 
     # -- processes
     def pids(self, role: str = "") -> dict[str, int]:
@@ -134,6 +153,13 @@ class Stage:
                 advertise_state=f"tcp://127.0.0.1:{network.listen(node, state)}",
                 log_file=self.running.data / "logs" / f"{node}.log",
             )
+
+
+def _is_quiet(snapshots: Snapshots) -> bool:
+    try:
+        return not any(held(snapshots.read()))
+    except Unreadable:
+        return False
 
 
 def free_port() -> int:

@@ -6,14 +6,15 @@ import msgspec
 import pytest
 
 from tests.chaos import checks
-from tests.chaos.figures import NEVER, figures, percentile
+from tests.chaos.dealings import dealings
+from tests.chaos.figures import NEVER, figures, percentile, strikes
 from tests.chaos.history import NEMESIS, NEWCOMERS, STORE, Entry
 from tests.chaos.rows import Bound, none
 from tests.chaos.run import missed
 from world.ids import avatar_unit
 from world.limits import FORMAT
 from world.message_values import Change, Hold
-from world.transaction_document import ABORTED, COMMITTED, Intent
+from world.transaction_document import ABORTED, COMMITTED, PENDING, Intent
 from world.unit_document import Data, UnitDocument
 
 AVATAR = 1 << 48 | 7
@@ -128,7 +129,7 @@ def test_who_trades_is_judged_with_all_who_do() -> None:
     assert "those who trade have 3 wood" in judge(story, 3)
 
 
-def test_a_trade_half_done_and_a_long_lock_are_seen() -> None:
+def test_a_trade_half_done_is_seen() -> None:
     unit = avatar_unit(AVATAR)
     part = [Change(AVATAR, {"wood": 1}, {})]
     stored = UnitDocument(Data(), format=FORMAT)
@@ -144,8 +145,70 @@ def test_a_trade_half_done_and_a_long_lock_are_seen() -> None:
     assert "knows nothing of it" in found(committed)
     assert found(committed, done={"1.1.1.0": 1}) == found(committed, pending={"1.1.1.0": Hold(part)}) == ""
     assert "has applied it" in found(Intent(ABORTED, {unit: part}), done={"1.1.1.0": 1})
-    locked = [Entry(1.0, STORE, "note", "locked", 0, [unit, "1.1.1.0", seconds]) for seconds in (29.0, 31.0)]
-    assert checks.trades(locked, {}) == [f"{unit} was locked by 1.1.1.0 for 31 s"]
+
+
+def test_items_of_a_trade_that_only_one_side_applied_are_missed() -> None:
+    """What one gave and the other never got, with no intent left to tell it."""
+    other = AVATAR + 1
+    given = Data({str(AVATAR): {"name": "Ana", "items": {}}}, gained={"wood": 1}, given={"wood": 1})
+    stored = documents(1) | {
+        avatar_unit(AVATAR): msgspec.json.encode(UnitDocument(given, format=FORMAT)),
+        avatar_unit(other): msgspec.json.encode(UnitDocument(Data({str(other): {"name": "Bo"}}), format=FORMAT)),
+    }
+    story = Story().gathered(1).add("invoke", "trade_confirm", 2).add("ok", "trade_confirm", 2)
+    found = "; ".join(checks.check(story.entries, stored))
+    assert "is not gained" in found
+    assert "those who trade have 0 wood: acknowledged 1" in found
+
+
+def test_what_is_held_for_long_is_seen() -> None:
+    def told(kind: str, least_s: float, most_s: float) -> list[str]:
+        value = [kind, "avatar:1", "1.1.1.0", least_s, most_s]
+        return checks.trades([Entry(1.0, STORE, "note", "held", 0, value)], {})
+
+    for kind in ("locked", "intent", "transfer"):
+        assert told(kind, 20.0, 29.0) == []
+        assert told(kind, 27.0, 31.0) == [f"{kind} avatar:1 1.1.1.0: for 27 to 31 s, not 30"]
+
+
+def test_what_is_left_when_nobody_plays_any_more_is_seen() -> None:
+    unit = msgspec.json.encode(UnitDocument(Data(), pending={"1.1.1.0": Hold([])}, format=FORMAT))
+    settled = [Entry(1.0, STORE, "note", "settled", 0, [30.0])]
+    for documents, left in (
+        ({"avatar:1": unit}, "locked avatar:1 1.1.1.0"),
+        ({"tx:1.1.1.0": Intent(PENDING).encode("w")}, "intent 1.1.1.0 pending"),
+        ({"tx:1.1.1.0": Intent(COMMITTED).encode("w")}, "intent 1.1.1.0 committed"),
+    ):
+        assert checks.trades(settled, documents) == [f"{left} is left, though nobody played for 30 s"]
+        assert checks.trades([], documents) == [], "while they play it may be there"
+    assert checks.trades(settled, {"tx:1.1.1.0": Intent(ABORTED).encode("w")}) == []
+
+
+def test_a_trade_told_to_one_as_done_and_to_the_other_as_not_is_seen() -> None:
+    def told(*others: list[str]) -> list[str]:
+        story = Story()
+        for who, value in enumerate((["t1", "committed", ""], *others)):
+            story.add("note", "trade", 0, value, who)
+        return checks.trades(story.entries, {})
+
+    assert told(["t1", "committed", ""], ["t2", "closed", "cancelled"]) == []
+    assert told(["t1", "closed", "lost"]) == [], "that says nothing"
+    assert told(["t1", "closed", "cancelled"]) == ["trade t1 was told to be committed, and closed: cancelled"]
+
+
+def test_what_changed_hands_is_counted() -> None:
+    story = Story().gathered(1).add("invoke", "gather", 2, {"item": "wood"}).add("note", "storm", 0, None, NEMESIS)
+    for value in (["t1", "open", ""], ["t1", "committed", ""], ["t1", "closed", "lost"], ["t2", "closed", "left"]):
+        story.add("note", "trade", 0, value)
+    story.add("invoke", "kill-store", 0, {"target": "st1"}, NEMESIS)
+    for least_s, most_s in ((0.0, 2.0), (3.0, 5.0)):
+        story.add("note", "held", 0, ["locked", "avatar:1", "t", least_s, most_s], STORE)
+    story.add("note", "settled", 0, [2.5], STORE)
+    found = dealings(story.entries, documents(1) | {"tx:1.1.1.0": Intent(ABORTED).encode("w")})
+    assert (found["strikes"], found["gathers"], found["items"]) == (1, {"invoke": 2, "ok": 1}, WOOD)
+    assert (found["trades"], found["aborted_intents"], found["left"]) == ({"committed": 1, "left": 1}, 1, [])
+    assert found["settled_s"] == 2.5
+    assert found["held"]["locked"]["most_s"] == {"n": 2, "p50": 2.0, "p99": 5.0, "max": 5.0}
 
 
 # -- results, events, sessions, inputs ---------------------------------------------------------------------------------
@@ -258,6 +321,22 @@ def test_newcomers_and_failures_are_counted() -> None:
     assert found.counts["login failed: http_503"] == 1
     assert found.counts["failed unreachable"] == 1
     assert found.samples["heal_s"] == [pytest.approx(0.4)]
+
+
+def test_in_a_storm_windows_reach_to_the_next_strike_of_the_kind() -> None:
+    def windows(storm: bool) -> list[tuple[str, list[float]]]:
+        story = Story()
+        story.entries, story.t = [], 0.0
+        if storm:
+            story.add("note", "storm", 0, None, NEMESIS)
+        story.t = 1.0
+        for kind, what in (("invoke", "a"), ("invoke", "b"), ("ok", "a"), ("ok", "b"), ("invoke", "a")):
+            story.add(kind, what, 0, {"target": "x"}, NEMESIS)
+        story.add("note", "end", 0, None, NEMESIS).add("note", "own", 0)
+        return [(s.kind, [round(t - 1, 1) for t in (s.at_s, s.over_s, s.until_s)]) for s in strikes(story.entries)]
+
+    assert windows(storm=True) == [("a", [0.1, 0.3, 0.5]), ("b", [0.2, 0.4, 0.6]), ("a", [0.5, 0.5, 0.6])]
+    assert [times[2] for _, times in windows(storm=False)] == [0.2, 0.5, 0.6]
 
 
 def test_percentiles() -> None:

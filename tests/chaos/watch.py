@@ -1,67 +1,53 @@
-"""What is seen of a run besides its clients: the heads of all units in the store file, and the observers' picture.
+"""What is seen of a run besides its clients: the heads of all units in the store, and the observers' picture.
 
-Both only read: the file as a second process may (its writer is never waited for), the picture as /observe does.
+Both only read: the store beside the cluster (``tests.chaos.snapshot``), the picture as /observe does.
 """
 
 import contextlib
 import math
 import threading
 import time
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import apsw
 import httpx
-import msgspec
 import orjson
 
 from tests.chaos.history import STORE, Log
-from world.limits import STORE_BUSY_MS
+from tests.chaos.holds import Holds, Lasted
+from tests.chaos.snapshot import READ_S, Opening, Unreadable
+from world.transaction_document import KIND
 from world.unit_document import BadDocument, Head
 
-HEADS_EVERY_S = 1.0
 PICTURE_TIMEOUT_S = 3.0
 GHOST_OFF_M = 6.0  # a fresh ghost is less than this from where its real one stands: one tick, one picture apart
 
 
-def read_documents(database: Path) -> dict[str, bytes]:
-    """All avatars, regions and intents of transactions, as of one moment. Raises apsw.Error."""
-    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(STORE_BUSY_MS)
-    try:
-        rows = connection.execute(
-            "SELECT key, value FROM documents WHERE key GLOB 'avatar:*' OR key GLOB 'region:*' OR key GLOB 'tx:*'"
-        )
-        return {str(key): bytes(value) for key, value in rows}
-    finally:
-        connection.close()
-
-
-class _Holds(msgspec.Struct):
-    pending: dict[str, msgspec.Raw] = {}
-
-
 class Heads(threading.Thread):
-    """Each change of a unit's head as ``note head [owner, generation, epoch, version]``, value's first the unit; what
-    was seen locked more than once as ``note locked [unit, transaction, s]``, at its end."""
+    """Each change of a unit's head as ``note head [unit, owner, generation, epoch, version]``; what was held, once it
+    no longer is, or at the end, as ``note held [kind, where, what, least s, most s]`` (``tests.chaos.holds``)."""
 
-    def __init__(self, database: Path, log: Log) -> None:
+    def __init__(self, opening: Opening, log: Log, every_s: float) -> None:
         super().__init__(daemon=True, name="heads")
-        self._database = database
+        self._opening = opening
         self._log = log
+        self._every_s = every_s
         self._done = threading.Event()
         self._known: dict[str, tuple[str, int, int, int]] = {}
-        self._locked: dict[tuple[str, str], float] = {}  # (unit, transaction) -> first seen, monotonic s
+        self._holds = Holds()
 
     def run(self) -> None:
-        while not self._done.wait(HEADS_EVERY_S):
-            with contextlib.suppress(apsw.Error):  # no file yet, or one that is being recovered
-                self._look()
+        with contextlib.closing(self._opening()) as snapshots:
+            while not self._done.wait(self._every_s):
+                with contextlib.suppress(Unreadable):
+                    began_s = time.monotonic()
+                    self._look(snapshots.read(), began_s)
 
-    def _look(self) -> None:
-        documents = {k: v for k, v in read_documents(self._database).items() if not k.startswith("tx:")}
-        self._look_at_locks(documents)
+    def _look(self, documents: Mapping[str, bytes], began_s: float) -> None:
+        self._held(self._holds.look(documents, began_s, time.monotonic()))
         for key, value in documents.items():
+            if key.startswith(f"{KIND}:"):
+                continue
             with contextlib.suppress(BadDocument):
                 head = Head.parse(value)
                 seen = (head.owner, head.generation, head.epoch, head.version)
@@ -69,24 +55,17 @@ class Heads(threading.Thread):
                     self._known[key] = seen
                     self._log.add(STORE, "note", "head", value=[key, *seen])
 
-    def _look_at_locks(self, documents: dict[str, bytes]) -> None:
-        now_s = time.monotonic()
-        held = {
-            (key, tx)
-            for key, value in documents.items()
-            if b'"pending":{}' not in value
-            for tx in msgspec.json.decode(value, type=_Holds).pending
-        }
-        for pair in self._locked.keys() - held:
-            self._log.add(STORE, "note", "locked", value=[*pair, round(now_s - self._locked.pop(pair), 1)])
-        for pair in held - self._locked.keys():
-            self._locked[pair] = now_s
+    def _held(self, gone: Iterable[Lasted]) -> None:
+        for lasted in gone:
+            self._log.add(
+                STORE, "note", "held", value=[*lasted.hold, round(lasted.least_s, 1), round(lasted.most_s, 1)]
+            )
 
     def stop(self) -> None:
         self._done.set()
-        self.join(PICTURE_TIMEOUT_S)
-        for (unit, tx), since_s in self._locked.items():
-            self._log.add(STORE, "note", "locked", value=[unit, tx, round(time.monotonic() - since_s, 1)])
+        self.join(READ_S + self._every_s)
+        self._held(self._holds.left(time.monotonic()))
+        self._log.close()
 
 
 class Pictures(threading.Thread):
@@ -133,6 +112,7 @@ class Pictures(threading.Thread):
     def stop(self) -> None:
         self._done.set()
         self.join(2 * PICTURE_TIMEOUT_S)
+        self._log.close()
 
 
 def _off(ghost: list[Any], real: tuple[float, float]) -> bool:

@@ -142,7 +142,7 @@ class Cluster:
         with (self.folder / f"{node_id}.out").open("ab") as errors:
             process = subprocess.Popen(
                 [*COMMAND, role, "--id", node_id, "--join", endpoint, *words],
-                env=environment(),
+                env=environment(**self._variables),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,

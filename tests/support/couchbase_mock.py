@@ -282,6 +282,7 @@ class CouchbaseMock:
             )
             self._control, _ = waiting.accept()  # the mock ends by itself when this closes, even if the tests crash
         self._control.settimeout(COMMAND_S)
+        self._asking = threading.Lock()  # one command, and its reply
         self._replies = self._control.makefile("rb")
         b"".join(iter(lambda: self._replies.read(1), b"\0"))  # its REST port, which nobody needs
         self.shim = Shim(self.user, self.password)
@@ -308,8 +309,9 @@ class CouchbaseMock:
     def command(self, name: str, **payload: object) -> Any:
         """hiccup(msecs, offset=5), truncate(limit), opfail(code, count, servers=[n]), failover(idx, bucket),
         respawn(idx, bucket). msecs, limit or count 0 ends the fault; opfail count -1 lasts until then."""
-        self._control.sendall(json.dumps({"command": name, "payload": payload}).encode() + b"\n")
-        reply = json.loads(self._replies.readline())
+        with self._asking:
+            self._control.sendall(json.dumps({"command": name, "payload": payload}).encode() + b"\n")
+            reply = json.loads(self._replies.readline())
         if reply.get("status") != "ok":
             raise RuntimeError(f"{name}: {reply}")
         return reply.get("payload")

@@ -1,0 +1,103 @@
+"""The documents that judges read, whatever store they are kept in: all avatars, regions and intents.
+
+Only read, beside the cluster: of a SQLite file by a connection that waits for no writer, of Couchbase by a client of
+its own. A picture of SQLite is of one moment; one of Couchbase is read document by document, so that two of them may
+be of different moments, until the cluster has stopped.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import apsw
+
+from runtime.store.api import Store, StoreError, StoreOpenError
+from runtime.store.opening import Credentials, open_store
+from world.limits import STORE_BUSY_MS, STORE_MANY_KEYS
+
+KINDS = ("avatar", "region", "tx")
+READ_S = 15.0  # one picture of Couchbase, else it is given up
+
+
+class Unreadable(Exception):
+    """Now: no file yet, one that is being recovered, a node that is away."""
+
+
+class Snapshots(Protocol):
+    """For one thread."""
+
+    def read(self) -> dict[str, bytes]:
+        """Raises Unreadable."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Opening = Callable[[], Snapshots]
+
+
+def read_documents(database: Path) -> dict[str, bytes]:
+    """Of a store file, which another process may have open, as of one moment. Raises Unreadable."""
+    wanted = " OR ".join(f"key GLOB '{kind}:*'" for kind in KINDS)
+    try:
+        connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(STORE_BUSY_MS)
+            rows = connection.execute(f"SELECT key, value FROM documents WHERE {wanted}")
+            return {str(key): bytes(value) for key, value in rows}
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise Unreadable(str(error)) from error
+
+
+class SqliteSnapshots:
+    """Of a store file."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+
+    def read(self) -> dict[str, bytes]:
+        return read_documents(self._database)
+
+    def close(self) -> None:
+        pass
+
+
+class StoreSnapshots:
+    """Of any store that several processes may open, through the adapter of the cluster; opened when first read."""
+
+    def __init__(self, url: str, credentials: Credentials) -> None:
+        self._url = url
+        self._credentials = credentials
+        self._runner = asyncio.Runner()
+        self._store: Store | None = None
+
+    def read(self) -> dict[str, bytes]:
+        try:
+            return self._runner.run(self._read())
+        except (StoreError, StoreOpenError, TimeoutError) as error:
+            raise Unreadable(str(error)) from error
+
+    async def _read(self) -> dict[str, bytes]:
+        if self._store is None:
+            self._store = await open_store(self._url, self._credentials)
+        async with asyncio.timeout(READ_S):
+            return await stored(self._store)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._runner.run(self._store.close())
+        self._runner.close()
+
+
+async def stored(store: Store) -> dict[str, bytes]:
+    """All documents of KINDS, page by page. Raises StoreError."""
+    found: dict[str, bytes] = {}
+    for kind in KINDS:
+        after = ""
+        while keys := await store.list(kind, after=after, limit=STORE_MANY_KEYS):
+            after = keys[-1]
+            found |= {key: document.value for key, document in (await store.get_many(keys)).items()}
+    return found
