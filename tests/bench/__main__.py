@@ -4,7 +4,7 @@
 figures belong to a machine, and are written down in docs/performance.md with it.
 
 ``python -m tests.bench durability``: what a ``kill -9`` takes away of each durability class.
-``python -m tests.bench gathers``: gathers a second, end to end, and what each costs.
+``python -m tests.bench gathers``, ``trades``: so many a second, end to end, and what each costs.
 """
 
 import json
@@ -26,11 +26,12 @@ from rich.table import Table
 
 from tests.bench.durability import durability
 from tests.bench.gathers import gathers
+from tests.bench.trades import trades
 from tests.support.cluster import COMMAND, Cluster, cluster, environment
 from tests.support.processes import cpu_seconds, resident_bytes
 
 SAMPLE_S = 2.0
-OTHERS: dict[str, Callable[..., None]] = {"durability": durability, "gathers": gathers}
+OTHERS: dict[str, Callable[..., None]] = {"durability": durability, "gathers": gathers, "trades": trades}
 
 
 class Watch(threading.Thread):

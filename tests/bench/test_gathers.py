@@ -2,15 +2,18 @@
 
 import asyncio
 import math
+import random
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
-from tests.bench.gathers import judge
+from tests.bench.crowd import Load, judge
 from tests.bench.measuring import Phase, Reading, percentile
 from tests.bench.rich_world import STOCK, TREES_PER_REGION, avatar_of, places, write_rich_world
+from tests.bench.trades import BRINGS, Dealer, Pair
 from tests.chaos.snapshot import read_documents
 from tests.support.ledger import Told
 from world.ids import avatar_unit, region_unit
@@ -69,3 +72,18 @@ def test_the_judge_finds_what_is_lost_and_what_is_there_twice(documents: dict[st
     told = {avatar_of(0): Told(Counter(wood=5)), avatar_of(1): Told(Counter(stone=2))}
     wrong = judge(told, documents | {key: msgspec.json.encode(twice)})
     assert any("has 4 stone" in sentence for sentence in wrong)
+
+
+def test_a_pair_is_told_to_hold_what_its_trades_left_it() -> None:
+    """Also where the end of a trade was not told: it may have been done, or not."""
+
+    async def account() -> Told:
+        async with httpx.AsyncClient() as http:
+            pair = Pair(*(Dealer(Load(1), http, ["http://nowhere"], random.Random(n)) for n in range(2)))
+            pair.trades, pair.in_doubt = 3, 1
+            pair.account()
+            return pair.inviter.heard
+
+    heard = asyncio.run(account())
+    assert heard.acknowledged == Counter(wood=BRINGS - 4, stone=3)
+    assert heard.in_doubt == Counter(wood=1, stone=1)
