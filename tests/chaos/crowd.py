@@ -18,7 +18,7 @@ from world.limits import BOT_OTHERS_IN_SIGHT, BOT_SHOWN_M, BOT_STOP_S, BOT_WORKE
 LOGINS_PER_S = 40.0
 GATHER_EVERY_S = 3.0
 SMALLEST_SPREAD_M = 30.0
-_ENTER_S = 60.0
+_ENTER_S = 120.0  # to log in, and then to walk where things grow
 
 
 class Crowd:

@@ -162,13 +162,13 @@ def test_items_of_a_trade_that_only_one_side_applied_are_missed() -> None:
 
 
 def test_what_is_held_for_long_is_seen() -> None:
-    def told(kind: str, least_s: float, most_s: float) -> list[str]:
-        value = [kind, "avatar:1", "1.1.1.0", least_s, most_s]
-        return checks.trades([Entry(1.0, STORE, "note", "held", 0, value)], {})
+    def told(kind: str, what: str, least_s: float, most_s: float) -> list[str]:
+        return checks.trades([Entry(1.0, STORE, "note", "held", 0, [kind, "avatar:1", what, least_s, most_s])], {})
 
-    for kind in ("locked", "intent", "transfer"):
-        assert told(kind, 20.0, 29.0) == []
-        assert told(kind, 27.0, 31.0) == [f"{kind} avatar:1 1.1.1.0: for 27 to 31 s, not 30"]
+    for kind, what in (("locked", "1.1.1.0"), ("intent", PENDING), ("transfer", "8")):
+        assert told(kind, what, 20.0, 29.0) == []
+        assert told(kind, what, 27.0, 31.0) == [f"{kind} avatar:1 {what}: for 27 to 31 s, not 30"]
+    assert told("intent", COMMITTED, 27.0, 31.0) == [], "it locks nothing"
 
 
 def test_what_is_left_when_nobody_plays_any_more_is_seen() -> None:
