@@ -48,7 +48,7 @@ class Slots:
         """Its caller has gone: out of the queue, or, where it was called in that moment, the place goes on."""
         if place.done() and not place.cancelled():
             self.give()
-        else:
+        elif place in self._waiting:  # else a place that was given since has gone past it, and on
             self._waiting.remove(place)
 
     def give(self, _done: object = None) -> None:

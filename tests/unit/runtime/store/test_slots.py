@@ -35,6 +35,22 @@ def test_places_are_taken_at_once_and_waited_for_in_order() -> None:
     run(body())
 
 
+def test_who_is_cancelled_as_a_place_is_given_only_goes() -> None:
+    async def body() -> None:
+        slots = Slots(1, queue=10, wait_ms=60_000)
+        await slots.take()
+        leaving, staying = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
+        await asyncio.sleep(0)
+        leaving.cancel()  # what it waits for is cancelled at once, itself at its next turn
+        slots.give()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await staying
+        assert (slots.taken, slots.statistics()["waiting"]) == (1, 0)
+
+    run(body())
+
+
 def test_a_full_queue_and_a_long_wait_are_refused() -> None:
     async def body() -> None:
         slots = Slots(1, queue=1, wait_ms=50)
