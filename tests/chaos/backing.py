@@ -1,7 +1,8 @@
 """What the cluster of a run keeps its world in: the store process with its SQLite file, or Couchbase's mock.
 
-The mock keeps all in memory, so that it is never killed itself; its nodes may fail over, and be slow. Faults need what
-they strike: those of the other store are left out, and said to be.
+The mock keeps all in memory, so that it is never killed itself. Nor do its nodes fail over: it does not replicate what
+it acknowledges, so that documents go back to what they were, which proves nothing. They are slow, refuse, and lose
+answers. Faults need what they strike: those of the other store are left out, and said to be.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,13 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tests.chaos.rows import ON_COUCHBASE
 from tests.chaos.snapshot import Opening, SqliteSnapshots, StoreSnapshots
 from tests.support.couchbase_mock import CouchbaseMock, couchbase_mock
 
 SQLITE, MOCK = "sqlite", "mock"
 STORES = (SQLITE, MOCK)
 OF_THE_PROCESS = frozenset({"kill-store", "pause-store", "store-away", "store-dead", "fill-disk"})
-OF_THE_NODES = frozenset({"fail-over-node", "slow-nodes"})
+OF_THE_NODES = frozenset(ON_COUCHBASE)
 LOOK_S = {SQLITE: 1.0, MOCK: 5.0}  # between two pictures of all documents: thousands of requests on the mock
 
 

@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.chaos.stage import PROXIED, Stage, fill
+from tests.support.couchbase_mock import NO_MEMORY
+from tests.support.processes import wait_until
 
 PAUSE_S = 10.0
 STORE_AWAY_S = 30.0
 PARTITION_S = 10.0
 DISK_FULL_S = 8.0
-FAILED_OVER_S = 2.0
 SLOW_MS, SLOW_S = 500, 2.0
+FAILING_S = 2.0
+LOST_ANSWERS, LOST_S = 10, 20.0
 
 Fault = Callable[[Stage], None]
 
@@ -44,17 +47,6 @@ def kill_brokers(stage: Stage) -> None:
     stage.over("kill-brokers", " ".join(nodes))
 
 
-def fail_over_node(stage: Stage) -> None:
-    """One of Couchbase's nodes is failed over, and comes back after FAILED_OVER_S."""
-    assert stage.mock is not None
-    node = stage.rng.randrange(len(stage.mock.ports))
-    stage.struck("fail-over-node", f"node {node}")
-    stage.mock.command("failover", idx=node, bucket=stage.mock.bucket)
-    stage.last(FAILED_OVER_S)
-    stage.mock.command("respawn", idx=node, bucket=stage.mock.bucket)
-    stage.over("fail-over-node", f"node {node}")
-
-
 def slow_nodes(stage: Stage) -> None:
     """All of Couchbase's nodes hold back each answer for SLOW_MS."""
     assert stage.mock is not None
@@ -63,6 +55,26 @@ def slow_nodes(stage: Stage) -> None:
     stage.last(SLOW_S)
     stage.mock.command("hiccup", msecs=0, offset=0)
     stage.over("slow-nodes", "all nodes")
+
+
+def failing_node(stage: Stage) -> None:
+    """One of them has no memory left, and says so."""
+    assert stage.mock is not None
+    node = stage.rng.randrange(len(stage.mock.ports))
+    stage.struck("failing-node", f"node {node}")
+    stage.mock.command("opfail", code=NO_MEMORY, count=-1, servers=[node])
+    stage.last(FAILING_S)
+    stage.mock.command("opfail", code=NO_MEMORY, count=0, servers=[node])
+    stage.over("failing-node", f"node {node}")
+
+
+def lost_answers(stage: Stage) -> None:
+    """Writes are applied, and instead of the answer their connection is cut, with all that was under way on it."""
+    assert stage.mock is not None
+    stage.struck("lost-answers", "all nodes")
+    stage.mock.shim.lose = LOST_ANSWERS
+    wait_until(lambda: not stage.mock or not stage.mock.shim.lose, LOST_S, "answers are lost")
+    stage.over("lost-answers", "all nodes")
 
 
 def join_server(stage: Stage) -> None:
@@ -161,7 +173,8 @@ FAULTS: Mapping[str, Fault] = {
     "kill-both": kill_both,
     "kill-broker": _kill_one("broker"),
     "kill-brokers": kill_brokers,
-    "fail-over-node": fail_over_node,
+    "failing-node": failing_node,
+    "lost-answers": lost_answers,
     "slow-nodes": slow_nodes,
     "join-gameserver": join_server,
     "pause-gameserver": _pause("gameserver", PAUSE_S, "pause-gameserver"),

@@ -39,6 +39,7 @@ class Row:
     every_s: tuple[float, float] = (0.0, 0.0)  # a row that lasts for a given time: each kind so often, on its own clock
 
 
+ON_COUCHBASE = ("slow-nodes", "failing-node", "lost-answers")
 NO_RESTART = {"restart": "never", "gameservers": 4, "gateways": 3}
 
 GATEWAY = (Bound("kill-gateway", "usable_s", 3.0), Bound("kill-gateway", "login_s", 4.0))
@@ -114,7 +115,7 @@ ROWS: Mapping[str, Row] = {
     "fill-disk": Row(("fill-disk",), (none("fill-disk", "closed"),), settle_s=15, small_disk=True, nobody_ends=True),
     "power-cut": Row(("power-cut",), (), settle_s=20),
     "trading": Row(
-        ("kill-gameserver", "kill-gateway", "kill-login", "kill-broker", "kill-store", "fail-over-node", "slow-nodes"),
+        ("kill-gameserver", "kill-gateway", "kill-login", "kill-broker", "kill-store", *ON_COUCHBASE),
         (),
         settle_s=8,
         trade=1.0,

@@ -1,13 +1,16 @@
 """Storms, and what the judges read, without a cluster."""
 
 import random
+import threading
 import time
+from collections import deque
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 
 from runtime.store.api import StoreOpenError
@@ -18,10 +21,14 @@ from tests.chaos import storm as storms
 from tests.chaos.backing import MOCK, SQLITE, fitting
 from tests.chaos.faults import FAULTS
 from tests.chaos.history import NEMESIS, Log, read
-from tests.chaos.rows import ROWS
+from tests.chaos.rows import ON_COUCHBASE, ROWS
 from tests.chaos.snapshot import SqliteSnapshots, StoreSnapshots, Unreadable
 from tests.chaos.stage import Stage
+from tests.chaos.watch import Heads, Watch
 from tests.support.aio import run
+from world.limits import FORMAT
+from world.message_values import Hold
+from world.unit_document import Data, UnitDocument
 
 QUICK_S = 0.02
 
@@ -69,7 +76,7 @@ def test_the_history_says_that_it_was_a_storm(tmp_path: Path) -> None:
 
 def test_each_store_has_the_faults_that_it_can_have() -> None:
     trading = ROWS["trading"].faults
-    assert set(trading) - set(fitting(trading, SQLITE)) == {"fail-over-node", "slow-nodes"}
+    assert set(trading) - set(fitting(trading, SQLITE)) == set(ON_COUCHBASE)
     assert set(trading) - set(fitting(trading, MOCK)) == {"kill-store"}
     assert fitting(ROWS["fill-disk"].faults, MOCK) == ()
 
@@ -100,3 +107,37 @@ def test_a_store_that_is_away_is_unreadable_until_it_is_back(tmp_path: Path, mon
             snapshots.read()
     assert snapshots.read() == {}
     snapshots.close()
+
+
+def test_a_watch_that_went_blind_is_told_at_the_end(tmp_path: Path) -> None:
+    class Blind(Watch):
+        def watch(self) -> None:
+            raise KeyError("servers")
+
+    blind = Blind(Log(tmp_path / "blind.jsonl"))
+    blind.start()
+    with pytest.raises(AssertionError, match="went blind"):
+        blind.stop()
+
+
+def test_heads_and_holds_are_written_down_as_they_change(tmp_path: Path) -> None:
+    locked = UnitDocument(Data(), owner="gs1", epoch=1, version=1, pending={"1.1.1.0": Hold([])}, format=FORMAT)
+    pictures = deque([{"avatar:1": msgspec.json.encode(locked)}] * 2)
+    over = threading.Event()
+
+    class Two:
+        def read(self) -> dict[str, bytes]:
+            if not pictures:
+                over.set()
+                raise Unreadable
+            return pictures.popleft()
+
+        def close(self) -> None: ...
+
+    heads = Heads(Two, Log(tmp_path / "heads.jsonl"), QUICK_S)
+    heads.start()
+    assert over.wait(5)
+    heads.stop()
+    head, hold = read(tmp_path)
+    assert (head.op, head.value) == ("head", ["avatar:1", "gs1", 0, 1, 1])
+    assert (hold.op, hold.value[:3]) == ("held", ["locked", "avatar:1", "1.1.1.0"])

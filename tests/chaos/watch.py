@@ -20,23 +20,52 @@ from world.transaction_document import KIND
 from world.unit_document import BadDocument, Head
 
 PICTURE_TIMEOUT_S = 3.0
+JOIN_S = READ_S + 2 * PICTURE_TIMEOUT_S  # what a watch may be in the middle of
 GHOST_OFF_M = 6.0  # a fresh ghost is less than this from where its real one stands: one tick, one picture apart
 
 
-class Heads(threading.Thread):
+class Watch(threading.Thread):
+    """``watch`` until ``stop``, which raises what it has failed with: a blind judge finds nothing."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(daemon=True)
+        self._log = log
+        self._done = threading.Event()
+        self._failure: Exception | None = None
+
+    def watch(self) -> None:
+        raise NotImplementedError
+
+    def run(self) -> None:
+        try:
+            self.watch()
+        except Exception as error:
+            self._failure = error
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join(JOIN_S)
+        self.last_words()
+        self._log.close()
+        if self._failure is not None:
+            raise AssertionError("a watch of the run went blind") from self._failure
+
+    def last_words(self) -> None:
+        """Into the log, at the end."""
+
+
+class Heads(Watch):
     """Each change of a unit's head as ``note head [unit, owner, generation, epoch, version]``; what was held, once it
     no longer is, or at the end, as ``note held [kind, where, what, least s, most s]`` (``tests.chaos.holds``)."""
 
     def __init__(self, opening: Opening, log: Log, every_s: float) -> None:
-        super().__init__(daemon=True, name="heads")
+        super().__init__(log)
         self._opening = opening
-        self._log = log
         self._every_s = every_s
-        self._done = threading.Event()
         self._known: dict[str, tuple[str, int, int, int]] = {}
         self._holds = Holds()
 
-    def run(self) -> None:
+    def watch(self) -> None:
         with contextlib.closing(self._opening()) as snapshots:
             while not self._done.wait(self._every_s):
                 with contextlib.suppress(Unreadable):
@@ -61,25 +90,20 @@ class Heads(threading.Thread):
                 STORE, "note", "held", value=[*lasted.hold, round(lasted.least_s, 1), round(lasted.most_s, 1)]
             )
 
-    def stop(self) -> None:
-        self._done.set()
-        self.join(READ_S + self._every_s)
+    def last_words(self) -> None:
         self._held(self._holds.left(time.monotonic()))
-        self._log.close()
 
 
-class Pictures(threading.Thread):
+class Pictures(Watch):
     """Twice a second ``note picture {server: [generation, ghost age ms, ghosts that are off]}``; a region's owner is
     ``note region [x, y, epoch, server, generation]`` when it changes."""
 
     def __init__(self, gateways: list[str], log: Log) -> None:
-        super().__init__(daemon=True, name="pictures")
+        super().__init__(log)
         self._gateways = gateways
-        self._log = log
-        self._done = threading.Event()
         self._regions: set[tuple[Any, ...]] = set()
 
-    def run(self) -> None:
+    def watch(self) -> None:
         turn = 0
         while not self._done.is_set():
             url = self._gateways[turn % len(self._gateways)]
@@ -108,11 +132,6 @@ class Pictures(threading.Thread):
                     self._regions.add(seen)
                     self._log.add(STORE, "note", "region", value=list(seen))
         self._log.add(STORE, "note", "picture", value=summary)
-
-    def stop(self) -> None:
-        self._done.set()
-        self.join(2 * PICTURE_TIMEOUT_S)
-        self._log.close()
 
 
 def _off(ghost: list[Any], real: tuple[float, float]) -> bool:
