@@ -20,6 +20,7 @@ from rich.table import Table
 from tests.chaos.backing import SQLITE, STORES, fitting
 from tests.chaos.rows import MIXED, ROWS, Row
 from tests.chaos.run import Verdict, run
+from tests.chaos.storm import Storm
 
 MIXED_S = 120.0
 
@@ -33,6 +34,9 @@ def chaos(
         typer.Option(help=f"Of mixed faults, else {MIXED_S:.0f}; of a row that can storm."),
     ] = 0,
     store: Annotated[str, typer.Option(help=f"What the world is kept in: {', '.join(STORES)}.")] = SQLITE,
+    each: Annotated[
+        bool, typer.Option(help="A row's storm: every kind on a clock of its own, several at once.")
+    ] = False,
     repeat: Annotated[int, typer.Option(help="How often a row's faults strike.")] = 3,
     bots: Annotated[int, typer.Option(help="Players.")] = 100,
     seed: Annotated[int, typer.Option(help="Of what is struck and what the bots do; 0: a new one.")] = 0,
@@ -60,7 +64,7 @@ def chaos(
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        how = seconds if only and seconds else plan
+        how = Storm(faults, seconds, row.every_s, seed, each) if only and seconds else plan
         verdict = run(only or "mixed", row, how, folder=folder, bots=bots, seed=seed, say=_say, store=store)
     show(verdict)
     if json is not None:

@@ -36,7 +36,7 @@ class Row:
     small_disk: bool = False
     nobody_ends: bool = False  # no process may end of this
     trade: float = 0.0  # share of the bots that trade; and at the end, all that is on its way has to arrive
-    every_s: tuple[float, float] = (0.0, 0.0)  # a row that lasts for a given time: each kind so often, on its own clock
+    every_s: tuple[float, float] = (0.0, 0.0)  # a row that may storm for a given time: so long between two strikes
 
 
 ON_COUCHBASE = ("slow-nodes", "failing-node", "lost-answers")

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from tests.chaos.backing import LOOK_S, SQLITE, Backing, backing, fitting
+from tests.chaos.backing import LOOK_S, SQLITE, Backing, backing
 from tests.chaos.checks import check
 from tests.chaos.crowd import Crowd
 from tests.chaos.dealings import dealings
@@ -20,7 +20,7 @@ from tests.chaos.history import Log, read
 from tests.chaos.proxy import Network
 from tests.chaos.rows import Bound, Row
 from tests.chaos.stage import Stage, free_row
-from tests.chaos.storm import storm
+from tests.chaos.storm import Storm, blow
 from tests.chaos.watch import Heads, Pictures
 from tests.support.cluster import cluster
 from world.limits import STOP_MS
@@ -30,7 +30,7 @@ DISK_MB = 48
 USUAL_S = 6.0  # undisturbed play before the first strike
 
 Say = Callable[[str], None]
-Plan = Callable[[random.Random], Iterator[str]] | float
+Plan = Callable[[random.Random], Iterator[str]] | Storm
 
 
 @dataclass(slots=True)
@@ -61,8 +61,8 @@ class Verdict:
 
 
 def run(name: str, row: Row, plan: Plan, **asked: Any) -> Verdict:
-    """``plan``: the faults to come, drawn, or for how many seconds the row's faults storm; ``asked``: folder, bots,
-    seed, say; ``store``, one of STORES."""
+    """``plan``: the faults to come, drawn, or a storm of them; ``asked``: folder, bots, seed, say; ``store``, one of
+    STORES."""
     folder: Path = asked["folder"]
     history = folder / "history"
     history.mkdir()
@@ -116,7 +116,7 @@ def _play(stage: Stage, kept: Backing, row: Row, plan: Plan, bots: int, seed: in
         with Crowd(stage.running.gateways, history, bots, seed, trade=row.trade) as crowd:
             say(f"{bots} bots log in")
             crowd.wait_playing(gathered=bots // 2)
-            _strike(stage, kept, row, plan, lambda text: say(f"{text:15}   {crowd.said()}"), seed)
+            _strike(stage, row, plan, lambda text: say(f"{text:15}   {crowd.said()}"))
             say("the bots leave")
             stage.note("end")
         if row.trade:
@@ -127,13 +127,13 @@ def _play(stage: Stage, kept: Backing, row: Row, plan: Plan, bots: int, seed: in
             watch.stop()
 
 
-def _strike(stage: Stage, kept: Backing, row: Row, plan: Plan, say: Say, seed: int) -> None:
+def _strike(stage: Stage, row: Row, plan: Plan, say: Say) -> None:
     for kind in row.first:
         say(kind)
         FAULTS[kind](stage)
     stage.sleep(min(USUAL_S, row.settle_s))
-    if isinstance(plan, float):
-        storm(stage, fitting(row.faults, kept.store), row.every_s, plan, seed, lambda: say("storm"))
+    if isinstance(plan, Storm):
+        blow(plan, stage, lambda: say("storm"))
         stage.sleep(row.settle_s)
         return
     for kind in plan(stage.rng):

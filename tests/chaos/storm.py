@@ -1,10 +1,12 @@
-"""A storm: each kind of fault strikes every few seconds, on a clock of its own, for a given time."""
+"""A storm: faults strike every few seconds, for a given time. One clock strikes every kind in turn, each once a round
+in a new order; or each kind has a clock of its own, so that several strike at once."""
 
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.stage import Stage
@@ -12,36 +14,52 @@ from tests.chaos.stage import Stage
 SAID_EVERY_S = 15.0
 
 
-def storm(
-    stage: Stage,
-    faults: Sequence[str],
-    every_s: tuple[float, float],
-    seconds: float,
-    seed: int,
-    say: Callable[[], None],
-) -> None:
-    """``every_s``: between a kind's strikes, from one to the next, at least and at most; later where what was struck is
-    not back yet. ``say`` is called now and then. Raises what a fault raises, at once."""
-    ending = threading.Event()
-    ends_s = time.monotonic() + seconds
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """``every_s``: from one strike of a clock to its next, at least and at most; later where what was struck is not
+    back yet. ``each``: a clock for each kind."""
 
-    def strikes(kind: str) -> None:
-        rng = random.Random(f"{seed} {kind}")
+    faults: tuple[str, ...]
+    seconds: float
+    every_s: tuple[float, float]
+    seed: int
+    each: bool = False
+
+    def clocks(self) -> list[tuple[str, ...]]:
+        return [(kind,) for kind in self.faults] if self.each else [self.faults]
+
+    def strikes(self, kinds: Sequence[str], rng: random.Random) -> Iterator[tuple[float, str]]:
+        """For ever: (s since the last strike's begin, kind)."""
+        while True:
+            for kind in rng.sample(kinds, len(kinds)):
+                yield rng.uniform(*self.every_s), kind
+
+
+def blow(storm: Storm, stage: Stage, say: Callable[[], None]) -> None:
+    """``say`` is called now and then. Raises what a fault raises, at once."""
+    ending = threading.Event()
+    ends_s = time.monotonic() + storm.seconds
+
+    def run_clock(kinds: tuple[str, ...]) -> None:
+        rng = random.Random(f"{storm.seed} {kinds}")
         own = stage.beside(rng)
-        due_s = time.monotonic() + rng.uniform(0, every_s[1])
-        while due_s < ends_s and not ending.wait(max(0.0, due_s - time.monotonic())):
+        began_s = time.monotonic()
+        for after_s, kind in storm.strikes(kinds, random.Random(rng.random())):
+            due_s = began_s + after_s
+            if due_s >= ends_s or ending.wait(max(0.0, due_s - time.monotonic())):
+                return
             began_s = time.monotonic()
             FAULTS[kind](own)
-            due_s = began_s + rng.uniform(*every_s)
 
-    stage.note("storm")
-    with ThreadPoolExecutor(len(faults), "storm") as pool:
-        running = {pool.submit(strikes, kind) for kind in faults}
+    if storm.each:
+        stage.note("storm")
+    with ThreadPoolExecutor(len(storm.clocks()), "storm") as pool:
+        running = {pool.submit(run_clock, kinds) for kinds in storm.clocks()}
         try:
             while running:
                 done, running = wait(running, SAID_EVERY_S, FIRST_EXCEPTION)
-                for strike in done:
-                    strike.result()
+                for clock in done:
+                    clock.result()
                 say()
         finally:
             ending.set()

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -17,13 +17,13 @@ from runtime.store.api import StoreOpenError
 from runtime.store.opening import Credentials
 from runtime.store.sqlite import SqliteStore
 from tests.chaos import snapshot
-from tests.chaos import storm as storms
 from tests.chaos.backing import MOCK, SQLITE, fitting
 from tests.chaos.faults import FAULTS
 from tests.chaos.history import NEMESIS, Log, read
 from tests.chaos.rows import ON_COUCHBASE, ROWS
 from tests.chaos.snapshot import SqliteSnapshots, StoreSnapshots, Unreadable
 from tests.chaos.stage import Stage
+from tests.chaos.storm import Storm, blow
 from tests.chaos.watch import Heads, Watch
 from tests.support.aio import run
 from world.limits import FORMAT
@@ -31,45 +31,69 @@ from world.message_values import Hold
 from world.unit_document import Data, UnitDocument
 
 QUICK_S = 0.02
+KINDS = ("kill-login", "kill-broker")
 
 
 def stage(folder: Path) -> Stage:
     return Stage(None, Log(folder / "nemesis.jsonl"), random.Random(1), restarts=True)  # type: ignore[arg-type]
 
 
-def test_each_kind_strikes_on_its_own_clock_until_the_time_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """What strikes, and when, instead of the faults themselves."""
     struck: list[tuple[str, float]] = []
 
     def strike(kind: str, _stage: Stage) -> None:
         struck.append((kind, time.monotonic()))
 
-    kinds = ("kill-login", "kill-broker")
-    for kind in kinds:
+    for kind in KINDS:
         monkeypatch.setitem(FAULTS, kind, partial(strike, kind))
-    storms.storm(stage(tmp_path), kinds, (QUICK_S, 2 * QUICK_S), 20 * QUICK_S, seed=1, say=lambda: None)
-    for kind in kinds:
+    return struck
+
+
+def test_one_clock_strikes_each_kind_once_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    struck = recorded(monkeypatch)
+    blow(Storm(KINDS, 20 * QUICK_S, (QUICK_S, 2 * QUICK_S), seed=1), stage(tmp_path), lambda: None)
+    assert 4 <= len(struck) <= 20
+    assert all(later - earlier >= QUICK_S for (_, earlier), (_, later) in pairwise(struck))
+    kinds = [kind for kind, _ in struck]
+    assert all(set(kinds[n : n + 2]) == set(KINDS) for n in range(0, len(kinds) - 1, 2))
+
+
+def test_each_kind_strikes_on_its_own_clock_until_the_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    struck = recorded(monkeypatch)
+    blow(Storm(KINDS, 20 * QUICK_S, (QUICK_S, 2 * QUICK_S), seed=1, each=True), stage(tmp_path), lambda: None)
+    for kind in KINDS:
         times = [at_s for name, at_s in struck if name == kind]
-        assert 3 <= len(times) <= 21
+        assert 3 <= len(times) <= 20
         assert all(later - earlier >= QUICK_S for earlier, later in pairwise(times))
+
+
+def test_a_seed_strikes_again_what_it_struck() -> None:
+    def first(seed: int) -> list[tuple[float, str]]:
+        return list(islice(Storm(KINDS, 60, (5, 15), seed).strikes(KINDS, random.Random(seed)), 10))
+
+    assert first(1) == first(1) != first(2)
+    assert all(5 <= after_s <= 15 for after_s, _ in first(1))
 
 
 def test_a_fault_that_fails_ends_the_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_stage: Stage) -> None:
         raise AssertionError("gs1 is not back")
 
+    recorded(monkeypatch)
     monkeypatch.setitem(FAULTS, "kill-login", fails)
-    monkeypatch.setitem(FAULTS, "kill-broker", lambda _stage: None)
     began_s = time.monotonic()
     with pytest.raises(AssertionError, match="gs1 is not back"):
-        storms.storm(stage(tmp_path), ("kill-login", "kill-broker"), (QUICK_S, QUICK_S), 60, seed=1, say=lambda: None)
+        blow(Storm(KINDS, 60, (QUICK_S, QUICK_S), seed=1, each=True), stage(tmp_path), lambda: None)
     assert time.monotonic() - began_s < 5
 
 
-def test_the_history_says_that_it_was_a_storm(tmp_path: Path) -> None:
+def test_the_history_says_that_kinds_struck_at_once(tmp_path: Path) -> None:
     stage_ = stage(tmp_path)
-    storms.storm(stage_, ("kill-login",), (9.0, 9.0), 0.0, seed=1, say=lambda: None)
+    for each in (False, True):
+        blow(Storm(KINDS, 0.0, (9.0, 9.0), seed=1, each=each), stage_, lambda: None)
     stage_._log.close()
     assert [(entry.who, entry.op) for entry in read(tmp_path)] == [(NEMESIS, "storm")]
 

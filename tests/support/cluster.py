@@ -132,7 +132,8 @@ class Cluster:
         """Wait until a killed process was started again and is ready."""
 
         def back() -> bool:
-            return any(row["id"] == node_id and row["pid"] != old_pid for row in self.processes())
+            rows = [row for row in self.processes() if row["id"] == node_id and row["pid"] != old_pid]
+            return any(row["addresses"] for row in rows)  # none are known of one that only begins
 
         wait_until(back, timeout_s, f"{node_id} is back")
 
