@@ -339,6 +339,30 @@ def test_in_a_storm_windows_reach_to_the_next_strike_of_the_kind() -> None:
     assert [times[2] for _, times in windows(storm=False)] == [0.2, 0.5, 0.6]
 
 
+def test_a_command_that_the_next_fault_cut_off_says_nothing_of_the_one_before() -> None:
+    story = struck("drain-gameserver", "gs1")
+    story.t += 8
+    story.add("invoke", "inventory", 1).add("invoke", "partition", 0, {"target": "gs1 gs2"}, NEMESIS)
+    story.t += 7
+    story.add("fail", "inventory", 1, {"code": "unreachable"}).add("ok", "partition", 0, {"target": ""}, NEMESIS)
+    found = figures(served(story))
+    assert found["drain-gameserver"].samples["heal_s"] == [0.0]
+    assert found["drain-gameserver"].counts["failed unreachable"] == 0
+    assert found["partition"].samples["heal_s"] == [0.0]
+    assert found["partition"].counts["failed unreachable"] == 1
+
+
+def test_a_command_that_hung_before_the_next_fault_is_the_former_ones() -> None:
+    story = struck("partition", "gs1 gs2").add("invoke", "inventory", 1)
+    story.t += 8
+    story.add("invoke", "kill-login", 0, {"target": "lg1"}, NEMESIS)
+    story.add("fail", "inventory", 1, {"code": "unreachable"})
+    found = figures(served(story.add("ok", "kill-login", 0, {"target": "lg1"}, NEMESIS)))
+    assert found["partition"].samples["heal_s"] == [pytest.approx(8.3)]
+    assert found["partition"].counts["failed unreachable"] == 1
+    assert found["kill-login"].counts["failed unreachable"] == 0
+
+
 def test_percentiles() -> None:
     values = [float(n) for n in range(1, 101)]
     assert [percentile(values, at) for at in (50, 99, 100)] == [50, 99, 100]
