@@ -93,6 +93,7 @@ DRAIN_MESSAGES: Final = 256  # read from one socket before others get their turn
 STATE_RECEIVE_HWM_FRAMES: Final = 20_000
 ZMTP_HEARTBEAT_MS: Final = 2_000  # finds half-open connections; a hung loop only the asyncio heartbeats find
 ZMTP_TIMEOUT_MS: Final = 6_000
+CONNECT_TIMEOUT_MS: Final = 1_000  # of one attempt; several round trips of the longest way there is
 RECONNECT_MS: Final = 100
 RECONNECT_CAP_MS: Final = 500
 MESH_LINGER_MS: Final = 300  # at close, for the last messages

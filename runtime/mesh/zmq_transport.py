@@ -15,6 +15,7 @@ from runtime.mesh.transport import Inlets
 from world.limits import (
     COMMAND_MESSAGE_BYTES,
     COMMAND_SEND_HWM_MESSAGES,
+    CONNECT_TIMEOUT_MS,
     CONTEXT_END_MS,
     DRAIN_MESSAGES,
     LINK_BATCH_BYTES,
@@ -77,9 +78,12 @@ def _events(socket: zmq.Socket[bytes]) -> int:
 
 
 def _heartbeats(socket: zmq.Socket[bytes]) -> None:
-    """Finds connections whose other end is gone without a word, and reconnects with backoff."""
+    """Finds connections whose other end is gone without a word, and reconnects with backoff. An attempt that nobody
+    answers is made anew: the kernel alone would repeat it ever more rarely, and a link that was cut for half a minute
+    would stay away as long again once the network is whole."""
     socket.set(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
     socket.set(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
+    socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
     socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_CAP_MS)
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,14 @@ from runtime.service import Service
 from tests.support import aio
 from tests.support.mesh import ZmqBackend, run_zmq, until
 from world.ids import NodeId
-from world.limits import CONTEXT_END_MS, LINK_BATCH_MESSAGES, STATE_SEND_HWM_FRAMES, SUSPECT_AFTER_MS
+from world.limits import (
+    CONNECT_TIMEOUT_MS,
+    CONTEXT_END_MS,
+    LINK_BATCH_MESSAGES,
+    RECONNECT_CAP_MS,
+    STATE_SEND_HWM_FRAMES,
+    SUSPECT_AFTER_MS,
+)
 from world.messages import Detach
 
 GS1, GW1 = NodeId("gs1"), NodeId("gw1")
@@ -228,6 +236,40 @@ def test_a_failing_callback_strands_nothing() -> None:
         assert len(reported) == 1
 
     run_zmq(scenario)
+
+
+# -- connections that nobody answers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how a listener goes deaf, and /proc, are Linux's")
+def test_a_link_knocks_anew_where_nobody_answers() -> None:
+    """The kernel repeats a lost SYN ever more rarely: who waits for that is away for as long as the cut lasted."""
+
+    async def body() -> None:
+        deaf = socket.create_server(("127.0.0.1", 0), backlog=0)
+        host, port = deaf.getsockname()
+        filling = socket.create_connection((host, port))  # its queue is full now: every further SYN is dropped
+        transport = ZmqTransport(bind_host="127.0.0.1")
+        link = transport.link(f"tcp://{host}:{port}", "gs1:1", lambda: None)
+        await until(lambda: len(_knocking(port)) == 1)
+        first = _knocking(port)
+        await until(lambda: bool(_knocking(port) - first), CONNECT_TIMEOUT_MS + RECONNECT_CAP_MS + 1_000)
+        assert not link.send(b"nobody is there")
+        filling.close()
+        deaf.close()
+        whole = ZmqTransport(bind_host=host, command_port=port)
+        await until(lambda: link.send(b"hello"))
+        link.close()
+        await transport.close()
+        await whole.close()
+
+    aio.run(body(), uvloop=True)
+
+
+def _knocking(port: int) -> set[str]:
+    """Local addresses of connections to this port whose SYN is not answered yet."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1] for row in rows if row[2].endswith(f":{port:04X}") and row[3] == "02"}
 
 
 # -- a hung loop -----------------------------------------------------------------------------------------------------
