@@ -205,7 +205,8 @@ def test_what_changed_hands_is_counted() -> None:
         story.add("note", "held", 0, ["locked", "avatar:1", "t", least_s, most_s], STORE)
     story.add("note", "settled", 0, [2.5], STORE)
     found = dealings(story.entries, documents(1) | {"tx:1.1.1.0": Intent(ABORTED).encode("w")})
-    assert (found["strikes"], found["gathers"], found["items"]) == (1, {"invoke": 2, "ok": 1}, WOOD)
+    assert (found["strikes"], found["gathers"]) == (1, {"invoke": 2, "ok": 1})
+    assert found["acknowledged"] == found["given"] == found["carried"] == WOOD
     assert (found["trades"], found["aborted_intents"], found["left"]) == ({"committed": 1, "left": 1}, 1, [])
     assert found["settled_s"] == 2.5
     assert found["held"]["locked"]["most_s"] == {"n": 2, "p50": 2.0, "p99": 5.0, "max": 5.0}
