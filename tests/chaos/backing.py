@@ -19,7 +19,7 @@ SQLITE, MOCK = "sqlite", "mock"
 STORES = (SQLITE, MOCK)
 OF_THE_PROCESS = frozenset({"kill-store", "pause-store", "store-away", "store-dead", "fill-disk"})
 OF_THE_NODES = frozenset(ON_COUCHBASE)
-LOOK_S = {SQLITE: 1.0, MOCK: 5.0}  # between two pictures of all documents: thousands of requests on the mock
+LOOK_S = {SQLITE: 1.0, MOCK: 3.0}  # between two pictures of all documents: thousands of requests on the mock
 
 
 @dataclass(frozen=True, slots=True)

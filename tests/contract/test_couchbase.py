@@ -16,6 +16,7 @@ from runtime.store.api import (
     Unavailable,
 )
 from runtime.store.couchbase import COUNTER, CouchbaseStore
+from tests.chaos.snapshot import stored
 from tests.support.couchbase_mock import (
     DURABILITY_IMPOSSIBLE,
     SYNC_WRITE_AMBIGUOUS,
@@ -76,6 +77,17 @@ def test_counters_and_the_index_live_outside_of_the_documents_names() -> None:
         for key in written - {"a:1"}:
             with pytest.raises(TooLarge):
                 await store.get(key)
+
+    on_couchbase(test)
+
+
+def test_a_picture_of_the_world_is_all_that_is_there_and_nothing_that_is_gone() -> None:
+    async def test(store: CouchbaseStore, _: CouchbaseMock) -> None:
+        wanted = {f"{kind}:{n}": b'{"n":%d}' % n for kind in ("avatar", "region", "tx") for n in range(3)}
+        for key, value in (wanted | {"srv:gs1": b"{}"}).items():
+            await store.insert(key, value)
+        await store.remove("tx:9", await store.insert("tx:9", b"{}"))
+        assert await stored(store) == wanted
 
     on_couchbase(test)
 
