@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.priority import yield_to_other_sessions
 
@@ -19,6 +20,12 @@ REAL = ("tests/browser/", "tests/chaos/", "tests/e2e/")  # real clusters: one wo
 REST_NICENESS = 2  # some of the rest measure time, too
 ALL_SEEDS = "test_all_invariants_hold_in_every_seed"
 MANY_TESTS = 200  # fewer are somebody's selection, who waits for them and not for the seeds
+
+# One verdict for one state of the code, however busy the machine: the same examples each time, no time limit for one.
+# HYPOTHESIS_PROFILE=explore draws new ones.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 _ahead: "pytest.StashKey[Ahead]" = pytest.StashKey()
 _begun: "pytest.StashKey[bool]" = pytest.StashKey()

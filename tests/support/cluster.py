@@ -23,7 +23,7 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PROJECTK_")} | more
 
 
-def projectk(*words: str, cwd: Path, timeout_s: float = 30, **more: str) -> "subprocess.CompletedProcess[str]":
+def projectk(*words: str, cwd: Path, timeout_s: float = 60, **more: str) -> "subprocess.CompletedProcess[str]":
     """Run the command to its end; ``more``: variables of its environment."""
     env = environment(PYTHONPATH=str(Path(__file__).parents[2]), COLUMNS="200", **more)
     return subprocess.run(
