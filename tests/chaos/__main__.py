@@ -45,6 +45,8 @@ def chaos(
 ) -> None:
     """Exit code 1 where anything was lost, doubled or forked; bounds that were missed are said and cost nothing."""
     _refuse_nonsense(only, seconds, store)
+    if each and not (only and seconds):
+        raise typer.BadParameter("it needs --only and --seconds", param_hint="'--each'")
     seed = seed or random.SystemRandom().randrange(1, 1 << 31)
     row = ROWS[only] if only else Row(MIXED, (), {"gameservers": 2}, settle_s=8, proxied=True)
     faults = fitting(row.faults, store)
