@@ -1,5 +1,5 @@
-"""A storm: faults strike every few seconds, for a given time. One clock strikes every kind in turn, each once a round
-in a new order; or each kind has a clock of its own, so that several strike at once."""
+"""A storm: faults strike every few seconds, for a given time. One clock strikes every kind of process in turn, each once
+a round in a new order; or each kind has a clock of its own, so that several strike at once."""
 
 import random
 import threading
@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from tests.chaos.faults import FAULTS
+from tests.chaos.rows import ON_COUCHBASE
 from tests.chaos.stage import Stage
 
 SAID_EVERY_S = 15.0
@@ -26,7 +27,11 @@ class Storm:
     each: bool = False
 
     def clocks(self) -> list[tuple[str, ...]]:
-        return [(kind,) for kind in self.faults] if self.each else [self.faults]
+        """Which kinds strike in turn. What Couchbase's nodes do is beside the kills, or these would be fewer."""
+        if self.each:
+            return [(kind,) for kind in self.faults]
+        nodes = tuple(kind for kind in self.faults if kind in ON_COUCHBASE)
+        return [kinds for kinds in (tuple(kind for kind in self.faults if kind not in nodes), nodes) if kinds]
 
     def strikes(self, kinds: Sequence[str], rng: random.Random) -> Iterator[tuple[float, str]]:
         """For ever: (s since the last strike's begin, kind)."""
@@ -51,10 +56,11 @@ def blow(storm: Storm, stage: Stage, say: Callable[[], None]) -> None:
             began_s = time.monotonic()
             FAULTS[kind](own)
 
-    if storm.each:
+    clocks = storm.clocks()
+    if len(clocks) > 1:
         stage.note("storm")
-    with ThreadPoolExecutor(len(storm.clocks()), "storm") as pool:
-        running = {pool.submit(run_clock, kinds) for kinds in storm.clocks()}
+    with ThreadPoolExecutor(len(clocks), "storm") as pool:
+        running = {pool.submit(run_clock, kinds) for kinds in clocks}
         try:
             while running:
                 done, running = wait(running, SAID_EVERY_S, FIRST_EXCEPTION)

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -68,6 +69,13 @@ def test_each_kind_strikes_on_its_own_clock_until_the_time_is_over(
         times = [at_s for name, at_s in struck if name == kind]
         assert 3 <= len(times) <= 20
         assert all(later - earlier >= QUICK_S for earlier, later in pairwise(times))
+
+
+def test_nodes_are_struck_beside_the_kills() -> None:
+    storm = Storm((*KINDS, *ON_COUCHBASE), 60, (5, 15), seed=1)
+    assert storm.clocks() == [KINDS, ON_COUCHBASE]
+    assert Storm(KINDS, 60, (5, 15), seed=1).clocks() == [KINDS]
+    assert len(replace(storm, each=True).clocks()) == len(storm.faults)
 
 
 def test_a_seed_strikes_again_what_it_struck() -> None:
