@@ -1,5 +1,5 @@
-"""A storm: faults strike every few seconds, for a given time. One clock strikes every kind of process in turn, each once
-a round in a new order; or each kind has a clock of its own, so that several strike at once."""
+"""A storm: faults strike every few seconds, for a given time. One clock strikes every kind of process in turn, each
+once a round in a new order; or each kind has a clock of its own, so that several strike at once."""
 
 import random
 import threading
