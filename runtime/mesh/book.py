@@ -55,11 +55,13 @@ class MemberBook:
 
     # -- what services ask -----------------------------------------------------------------------------------------
     def members(self, role: str | None = None) -> list[Member]:
-        known = [self.me] if self.me.generation else []
-        known += [
-            e.member for e in self._entries.values() if not self.is_dead(NodeId(e.member.id), e.member.generation)
-        ]
-        return sorted((m for m in known if role is None or m.role == role), key=lambda m: m.id)
+        known = [e.member for e in self._entries.values() if role is None or e.member.role == role]
+        known = [m for m in known if self._dead.get(m.id, 0) < m.generation]
+        if self.me.generation and (role is None or self.me.role == role):
+            known.append(self.me)
+        if len(known) > 1:
+            known.sort(key=_id)
+        return known
 
     def get(self, node: NodeId) -> Member | None:
         if node == self.me.id:
@@ -254,6 +256,10 @@ class MemberBook:
     def _tell_dead(self, node: NodeId, generation: int) -> None:
         for callback in list(self._on_dead):
             callback(node, generation)
+
+
+def _id(member: Member) -> str:
+    return member.id
 
 
 def _identity(member: Member) -> tuple[str, ...]:

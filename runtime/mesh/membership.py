@@ -9,6 +9,7 @@ endpoints it joined by that do not answer.
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -66,6 +67,14 @@ class Membership:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
         self.claimed = False  # my generation is what my record says; before that only a guess from the book
+        self._handlers: dict[type[Message], Callable[[Envelope, Any], None]] = {
+            Heartbeat: self._heard_heartbeat,
+            HeartbeatEcho: self._heard_echo,
+            Join: self._joined,
+            BookPage: self._paged,
+            Verdict: self._heard_verdict,
+            YouAreDead: self._told_dead,
+        }
         book.on_verdict = self._spread
         book.on_dead(lambda node, generation: self._estimate.forget(node))
         book.on_self_dead(self._rise)
@@ -147,23 +156,18 @@ class Membership:
     # -- messages of the membership itself -------------------------------------------------------------------------
     def arrived(self, envelope: Envelope, message: Message) -> bool:
         """True: it was one of ours."""
-        match message:
-            case Heartbeat():
-                self._heard_heartbeat(envelope, message)
-            case HeartbeatEcho():
-                self._heard_echo(envelope, message)
-            case Join():
-                self._joined(envelope, message)
-            case BookPage():
-                self._paged(envelope, message)
-            case Verdict():
-                self._book.verdict(NodeId(message.node), message.generation)
-            case YouAreDead():
-                if message.node == self._me() and message.highest >= self._book.me.generation > 0:
-                    self._book.self_dead(message.highest)
-            case _:
-                return False
+        handle = self._handlers.get(type(message))
+        if handle is None:
+            return False
+        handle(envelope, message)
         return True
+
+    def _heard_verdict(self, _envelope: Envelope, message: Verdict) -> None:
+        self._book.verdict(NodeId(message.node), message.generation)
+
+    def _told_dead(self, _envelope: Envelope, message: YouAreDead) -> None:
+        if message.node == self._me() and message.highest >= self._book.me.generation > 0:
+            self._book.self_dead(message.highest)
 
     def _heard_heartbeat(self, envelope: Envelope, message: Heartbeat) -> None:
         if (message.me.id, message.me.generation) != (envelope.origin, envelope.generation):
