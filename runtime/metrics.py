@@ -1,9 +1,12 @@
 """Prometheus metrics: one registry per service, and the small HTTP port of roles that have no HTTP of their own."""
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -19,6 +22,27 @@ def process_registry() -> CollectorRegistry:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+class Distribution:
+    """A histogram's counts at the price of a search in a short tuple (the client library's own costs 14 us), for what
+    is noted thousands of times a second. A collector yields its ``family`` when /metrics is read."""
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...]) -> None:
+        self._name, self._text, self._bounds = name, text, bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def saw(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def family(self) -> HistogramMetricFamily:
+        upto = list(accumulate(self._counts))
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        return HistogramMetricFamily(
+            self._name, self._text, buckets=list(zip(names, upto, strict=True)), sum_value=self._sum
+        )
 
 
 class LoopLag:

@@ -29,12 +29,31 @@ async def serve_store(service: Service, mesh: Mesh) -> Store:
     /metrics, its index tidied. Raises StoreOpenError."""
     url = service.settings.store_url
     if not isinstance(url, CouchbaseUrl):
-        return StoreClient(mesh)
+        client = StoreClient(mesh)
+        service.metrics.register(ClientCollector(client))
+        return client
     store = await open_couchbase(url)
     service.on_close(store.close)
     service.spawn(store.tidy(), "tidy-index", loop=True)
     service.metrics.register(CouchbaseCollector(store.statistics))
     return store
+
+
+class ClientCollector(Collector):
+    """``projectk_store_client_…``: this process's writes to the store process, and the messages they went in."""
+
+    def __init__(self, client: StoreClient) -> None:
+        self._client = client
+
+    def collect(self) -> Iterable[Metric]:
+        note, prefix = self._client.statistics, "projectk_store_client"
+        yield CounterMetricFamily(f"{prefix}_writes", "Writes sent to the store process", note.writes)
+        yield CounterMetricFamily(f"{prefix}_messages", "Messages they were sent in", note.messages)
+        yield CounterMetricFamily(f"{prefix}_refused", "Writes not sent: too many waited already", note.refused)
+        yield GaugeMetricFamily(f"{prefix}_largest_message", "Most writes of one message so far", note.largest)
+        yield GaugeMetricFamily(
+            f"{prefix}_unanswered", "Writes that wait for an answer", self._client.unanswered_writes
+        )
 
 
 class CouchbaseCollector(Collector):

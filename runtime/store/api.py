@@ -5,8 +5,7 @@ one document rise and are never reused, also after a restart or re-insert; those
 Every implementation (SQLite behind the store process, memory, Couchbase) passes ``tests/contract``.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -115,7 +114,7 @@ class Store(Protocol):
 class Batched(Protocol):
     """A store that takes several writes at once, as the store process is sent them."""
 
-    def write_many(self, writes: Sequence[BatchedWrite]) -> "asyncio.Future[list[Any]]":
-        """For each, in order: its token, None of a removal, or the StoreError it failed with. At least one.
-        Raises Unavailable."""
+    def write_many(self, writes: Sequence[BatchedWrite], answer: Callable[[list[Any]], None]) -> None:
+        """``answer(outcomes)`` on the loop once all are known: for each, in order, its token, None of a removal, or
+        the StoreError it failed with. At least one. Raises Unavailable, and then does not answer."""
         ...

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 
 from runtime.store.api import TooLarge
 from world import limits
+from world.message_values import BatchedWrite
+
+_WRITES = frozenset({"insert", "replace", "remove"})
+_SURELY_FITS = limits.STORE_KEY_BYTES // 4  # characters: none takes more than four bytes
 
 
 def check_key(key: str) -> None:
     """``{kind}:{rest}``, both non-empty, printable, at most STORE_KEY_BYTES of UTF-8. Raises TooLarge."""
-    kind, _, rest = key.partition(":")
-    if not kind or not rest or not key.isprintable():
+    if not 0 < key.find(":") < len(key) - 1 or not key.isprintable():
         raise TooLarge(f"malformed key {key[:64]!r}")
-    if len(key.encode()) > limits.STORE_KEY_BYTES:
+    if len(key) > _SURELY_FITS and len(key.encode()) > limits.STORE_KEY_BYTES:
         raise TooLarge(f"key of more than {limits.STORE_KEY_BYTES} bytes")
 
 
@@ -19,6 +22,26 @@ def check_value(value: bytes) -> None:
     """Raises TooLarge."""
     if len(value) > limits.STORE_VALUE_BYTES:
         raise TooLarge(f"value of {len(value)} bytes, more than {limits.STORE_VALUE_BYTES}")
+
+
+def check_write(write: BatchedWrite) -> None:
+    """Raises TooLarge."""
+    if write.op not in _WRITES:
+        raise TooLarge(f"no such write: {write.op}")
+    check_key(write.key)
+    check_value(write.value)
+
+
+def surely_sound(write: BatchedWrite) -> bool:
+    """``check_write`` would raise nothing: one call for nearly all of a message's writes. False: look closely."""
+    key = write.key
+    return (
+        write.op in _WRITES
+        and len(write.value) <= limits.STORE_VALUE_BYTES
+        and 0 < key.find(":") < len(key) - 1
+        and len(key) <= _SURELY_FITS
+        and key.isprintable()
+    )
 
 
 def check_keys(keys: Sequence[str]) -> None:

@@ -129,6 +129,8 @@ class StoreClient:
         known = [member for member in self._mesh.book.members("store") if member.status != "dead"]
         if not known:
             raise Unavailable("no store is known")
+        if len(known) == 1:
+            return known[0]
         return min(known, key=lambda member: (self._mesh.book.suspected(NodeId(member.id)), member.id))
 
     async def _read(self, message: Message, expected: type[R]) -> R:

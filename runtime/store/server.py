@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from runtime.mesh.api import Refused, Sender
+from runtime.metrics import Distribution
 from runtime.store.api import Ambiguous, Batched, Document, Durability, Store, StoreError, TooLarge, Unavailable
 from runtime.store.checks import check_keys
 from world.limits import STORE_BATCH_WRITES, STORE_PAGE_BYTES, STORE_PAGE_KEYS
@@ -25,6 +26,7 @@ from world.messages import (
     StoreWritten,
 )
 
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)  # up to STORE_BATCH_WRITES
 M = TypeVar("M", bound=Message)
 MessageHandler = Callable[[Sender, M], Message | None | Awaitable[Message | None]]
 
@@ -41,9 +43,11 @@ class StoreServer:
 
     def __init__(self, mesh: Handlers, store: Store, generation: Callable[[], int]) -> None:
         self.store = store
+        self._batched = store if isinstance(store, Batched) else None  # a look at every method: once, not per message
         self.generation = generation
         self.calls: dict[str, int] = {}  # answered, by message type
         self.refusals: dict[str, int] = {}  # by code
+        self.batches = Distribution("projectk_store_batch_writes", "Writes of one message", BATCH_BUCKETS)
         self._running = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -141,20 +145,22 @@ class StoreServer:
         if not 0 < len(message.writes) <= STORE_BATCH_WRITES:
             raise Refused(TooLarge.code, f"{len(message.writes)} writes at once")
         self._begin()
+        self.batches.saw(len(message.writes))
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         try:
             self._check_generation(message.generation)
-            outcomes = self._write_many(message.writes)
+            self._write_many(message.writes, answer)
         except StoreError as error:
             self._end()
             raise self._refusal(error) from error
-        answer: asyncio.Future[Message] = outcomes.get_loop().create_future()
-        outcomes.add_done_callback(partial(self._written, answer))
         return answer
 
-    def _write_many(self, writes: list[BatchedWrite]) -> "asyncio.Future[list[Any]]":
-        if isinstance(self.store, Batched):
-            return self.store.write_many(writes)
-        return asyncio.gather(*(self._outcome(write) for write in writes))
+    def _write_many(self, writes: list[BatchedWrite], answer: "asyncio.Future[Message]") -> None:
+        if self._batched is not None:
+            self._batched.write_many(writes, partial(self._written, answer))
+        else:
+            outcomes = asyncio.gather(*(self._outcome(write) for write in writes))
+            outcomes.add_done_callback(partial(self._gathered, answer))
 
     async def _outcome(self, write: BatchedWrite) -> int | None | StoreError:
         try:
@@ -162,21 +168,28 @@ class StoreServer:
         except StoreError as error:
             return error
 
-    def _written(self, answer: "asyncio.Future[Message]", outcomes: "asyncio.Future[list[Any]]") -> None:
+    def _gathered(self, answer: "asyncio.Future[Message]", outcomes: "asyncio.Future[list[Any]]") -> None:
+        """Of a store that takes one write at a time."""
+        if not outcomes.cancelled() and outcomes.exception() is None:
+            self._written(answer, outcomes.result())
+            return
         self._end()
         if answer.done() or outcomes.cancelled():
             answer.cancel()
-        elif (error := outcomes.exception()) is not None:
-            answer.set_exception(error)
         else:
+            answer.set_exception(cast(BaseException, outcomes.exception()))
+
+    def _written(self, answer: "asyncio.Future[Message]", outcomes: list[Any]) -> None:
+        self._end()
+        if not answer.done():  # cancelled: nobody is to be answered
             self._count(StoreWrites)
-            answer.set_result(self._report(outcomes.result()))
+            answer.set_result(self._report(outcomes))
 
     def _report(self, outcomes: list[Any]) -> StoreWritten:
         """Of a whole message; failures are rare."""
         failed: list[tuple[int, str, str]] = []
-        tokens = [outcome if isinstance(outcome, int) else 0 for outcome in outcomes]
-        for place, outcome in enumerate(outcomes):
+        tokens = [outcome if type(outcome) is int else 0 for outcome in outcomes]
+        for place, outcome in enumerate(outcomes) if 0 in tokens else ():
             if isinstance(outcome, StoreError):
                 refusal = self._refusal(outcome)
                 failed.append((place, refusal.code, refusal.detail[:1_024]))

@@ -9,22 +9,32 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from runtime.store.api import Document, Durability, NotFound, StoreError, Temporary, TooLarge, Unavailable
-from runtime.store.checks import check_counter, check_key, check_keys, check_list, check_value
+from runtime.store.api import Document, Durability, NotFound, StoreError, Temporary, Unavailable
+from runtime.store.checks import (
+    check_counter,
+    check_key,
+    check_keys,
+    check_list,
+    check_value,
+    check_write,
+    surely_sound,
+)
 from runtime.store.database import Opened, open_database
 from runtime.store.lane import Lane
-from runtime.store.writer import Answers, Group, Outcome, Outcomes, Write, Writer
+from runtime.store.writer import Count, Generation, Group, Job, Outcomes, Refusals, Writer
 from world import limits
 from world.message_values import BatchedWrite
 
 _GET = "SELECT value, cas FROM documents WHERE key = ?"
 _LIST = "SELECT key FROM documents WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
 _NEXT = "SELECT key FROM documents WHERE key > ? ORDER BY key LIMIT 1"
+_NONE = int(Durability.NONE)
 _COUNTERS = "SELECT key, value FROM counters WHERE key > ? ORDER BY key LIMIT ?"
 
 Query = Callable[[apsw.Connection], Any]
@@ -50,12 +60,12 @@ class SqliteStore:
             "accepted": self._accepted,
             "committed": self._committed,
             "given_up": self._settle,
-            "answers": self._answer_writes,
+            "answers": self._answer_jobs,
             "failed": self._failed,
         }
         self._writer = Writer(self._opened, self._from_writer)
         self._reader = Reader(self._opened, self._from_reader)
-        self._writes: Lane[Write] = Lane(
+        self._writes: Lane[Job] = Lane(
             "store-writer", limits.STORE_QUEUE_WRITES, self._writer.work, self._writer.finish
         )
         self._reads: Lane[Read] = Lane("store-reader", limits.STORE_QUEUE_READS, self._reader.work, self._reader.finish)
@@ -99,7 +109,7 @@ class SqliteStore:
     async def insert(self, key: str, value: bytes, *, durability: Durability = Durability.PERSIST_TO_MAJORITY) -> int:
         check_key(key)
         check_value(value)
-        cas: int = await self._write("insert", key, value, early=durability == Durability.NONE)
+        cas: int = await self._write(BatchedWrite("insert", key, value, 0, int(durability)))
         return cas
 
     async def replace(
@@ -107,16 +117,16 @@ class SqliteStore:
     ) -> int:
         check_key(key)
         check_value(value)
-        new: int = await self._write("replace", key, value, cas, early=durability == Durability.NONE)
+        new: int = await self._write(BatchedWrite("replace", key, value, cas, int(durability)))
         return new
 
     async def remove(self, key: str, cas: int, *, durability: Durability = Durability.PERSIST_TO_MAJORITY) -> None:
         check_key(key)
-        await self._write("remove", key, b"", cas, early=durability == Durability.NONE)
+        await self._write(BatchedWrite("remove", key, b"", cas, int(durability)))
 
     async def counter(self, key: str, *, delta: int = 1, initial: int = 1) -> int:
         check_counter(key, delta, initial)
-        value: int = await self._write("counter", key, b"", delta, initial)
+        value: int = await self._write(Count(key, delta, initial))
         return value
 
     async def close(self) -> None:
@@ -131,18 +141,19 @@ class SqliteStore:
         self._settled.set()
         self._closing.set_result(None)
 
-    def write_many(self, writes: Sequence[BatchedWrite]) -> "asyncio.Future[Outcomes]":
+    def write_many(self, writes: Sequence[BatchedWrite], answer: Callable[[Outcomes], None]) -> None:
         """Implements runtime.store.api.Batched: all of them enter the queue together, in their order."""
         self._check_open()
-        answers = Answers(len(writes), self._loop.create_future())
-        accepted: list[Write] = []
-        for place, asked in enumerate(writes):
-            try:
-                accepted.append(self._admitted(asked, answers, place))
-            except StoreError as error:
-                answers.put(place, error)
-        self._writes.put(*accepted)
-        return answers.whole
+        accepted: Sequence[BatchedWrite] = writes
+        refused: Refusals = []
+        size = sum([len(write.key) + len(write.value) for write in writes])
+        if not (all(map(surely_sound, writes)) and self._has_room(len(writes), size)):
+            accepted, refused, size = self._sort_out(writes)
+        job = Job(accepted, size, answer, all(write.durability == _NONE for write in accepted), refused)
+        if accepted:
+            self._enqueue(job)
+        else:
+            job.finish()
 
     # -- beside the protocol -------------------------------------------------------------------------------------------
     async def failed(self) -> None:
@@ -153,7 +164,7 @@ class SqliteStore:
     async def raise_generation(self, generation: int) -> None:
         """Keep a higher generation in the file: the mesh made this store appear above one it held for dead."""
         if generation > self.generation:
-            await self._write("generation", "", b"", generation)
+            await self._write(Generation(generation))
             self.generation = generation
 
     async def kinds(self) -> Sequence[str]:
@@ -181,37 +192,50 @@ class SqliteStore:
         }
 
     # -- the loop's side -----------------------------------------------------------------------------------------------
-    async def _write(
-        self, op: str, key: str, value: bytes, first: int = 0, second: int = 0, *, early: bool = False
-    ) -> Any:
+    async def _write(self, write: BatchedWrite | Count | Generation) -> Any:
         self._check_open()
-        answers = Answers(1, self._loop.create_future())
-        self._admit(write := Write(op, key, answers, 0, value, first, second, early))
-        self._writes.put(write)
-        (outcome,) = await answers.whole
+        whole: asyncio.Future[Outcomes] = self._loop.create_future()
+        early, size = False, 0
+        if isinstance(write, BatchedWrite):
+            early, size = write.durability == _NONE, len(write.key) + len(write.value)
+        self._check_room(1, size)
+        self._enqueue(Job((write,), size, partial(_answer, whole), early))
+        (outcome,) = await whole
         if isinstance(outcome, StoreError):
             raise outcome
         return outcome
 
-    def _admit(self, write: Write) -> None:
-        """Count it as unanswered. Raises Temporary where the queue is full."""
-        full = self._unanswered >= limits.STORE_QUEUE_WRITES
-        if full or self._unanswered_bytes + write.size > limits.STORE_QUEUE_BYTES:
+    def _sort_out(self, writes: Sequence[BatchedWrite]) -> tuple[Sequence[BatchedWrite], Refusals, int]:
+        """(Those to be taken, the others' places and why, bytes of those taken)."""
+        accepted: list[BatchedWrite] = []
+        refused: Refusals = []
+        size = 0
+        for place, write in enumerate(writes):
+            grown = size + len(write.key) + len(write.value)
+            try:
+                check_write(write)
+                self._check_room(len(accepted) + 1, grown)
+            except StoreError as error:
+                refused.append((place, error))
+            else:
+                accepted.append(write)
+                size = grown
+        return accepted, refused, size
+
+    def _has_room(self, writes: int, size: int) -> bool:
+        full = self._unanswered + writes > limits.STORE_QUEUE_WRITES
+        return not full and self._unanswered_bytes + size <= limits.STORE_QUEUE_BYTES
+
+    def _check_room(self, writes: int, size: int) -> None:
+        """Raises Temporary where the queue cannot take so much more."""
+        if not self._has_room(writes, size):
             self._refused += 1
             raise Temporary("the store's write queue is full")
-        self._unanswered += 1
-        self._unanswered_bytes += write.size
 
-    def _admitted(self, asked: BatchedWrite, answers: Answers, place: int) -> Write:
-        """One of many. Raises TooLarge, Temporary."""
-        if asked.op not in ("insert", "replace", "remove"):
-            raise TooLarge(f"no such write: {asked.op}")
-        check_key(asked.key)
-        check_value(asked.value)
-        early = asked.durability == Durability.NONE
-        write = Write(asked.op, asked.key, answers, place, asked.value, asked.cas, 0, early)
-        self._admit(write)
-        return write
+    def _enqueue(self, job: Job) -> None:
+        self._unanswered += len(job.writes)
+        self._unanswered_bytes += job.size
+        self._writes.put(job)
 
     async def _read(self, query: Query) -> Any:
         self._check_open()
@@ -243,17 +267,17 @@ class SqliteStore:
         """Writes of durability NONE are in the open group: from now on reads wait for its commit."""
         self._open_early = group.number
         self._settled.clear()
-        self._answer_writes(group.early)
+        self._answer_jobs(group.early)
 
     def _settle(self, group: Group) -> None:
         self._settled_group = group.number
         self._settled.set()
-        self._answer_writes(group.outcomes)
+        self._answer_jobs(group.unanswered)
 
     def _committed(self, group: Group) -> None:
         self._settle(group)
         if self._on_group is not None:
-            self._on_group(len(group.writes), group.commit_ms)
+            self._on_group(group.writes, group.commit_ms)
 
     def _failed(self, error: BaseException) -> None:
         self._settled_group = self._open_early
@@ -262,11 +286,11 @@ class SqliteStore:
             self._failure.set_exception(error)
             self._failure.exception()  # looked at: nobody has to wait in failed()
 
-    def _answer_writes(self, outcomes: Sequence[Outcome]) -> None:
-        for write, outcome in outcomes:
-            self._unanswered -= 1
-            self._unanswered_bytes -= write.size
-            write.answers.put(write.place, outcome)
+    def _answer_jobs(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._unanswered -= len(job.writes)
+            self._unanswered_bytes -= job.size
+            job.finish()
 
     def _answer_reads(self, answers: ReadOutcomes, failure: BaseException | None) -> None:
         self._unanswered_reads -= len(answers)

@@ -11,18 +11,18 @@ so groups grow with the load by themselves and a single write waits for nobody.
   it open what the disk holds: the group is Ambiguous, and the store ends, to be opened anew.
 """
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import apsw
 
 from runtime.store.api import Ambiguous, CasMismatch, Exists, NotFound, StoreError, Temporary, TooLarge, Unavailable
 from runtime.store.database import Opened
 from world import limits
+from world.message_values import BatchedWrite
 
 _INSERT = "INSERT INTO documents(key, value, cas) VALUES(?, ?, ?) ON CONFLICT DO NOTHING"
 _REPLACE = "UPDATE documents SET value = ?, cas = ? WHERE key = ? AND cas = ?"
@@ -34,45 +34,48 @@ _RAISE_GENERATION = "UPDATE meta SET value = max(value, ?) WHERE name = 'generat
 _SAVE_CAS = "UPDATE meta SET value = ? WHERE name = 'cas'"
 
 
-Outcomes = list[Any]
+Outcomes = list[Any]  # in the order of the writes: a value each, or the StoreError to raise
+Refusals = list[tuple[int, StoreError]]  # (place among the writes, why), in rising order
 
 
-class Answers:
-    """The outcomes of writes asked for together, in their order: a value each, or the StoreError. ``whole`` ends when
-    the last of them is known; one that is cancelled is no longer waited for."""
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Raises a counter."""
 
-    __slots__ = ("_left", "_outcomes", "whole")
+    key: str
+    delta: int
+    initial: int
+    op: ClassVar[str] = "counter"
 
-    def __init__(self, writes: int, whole: "asyncio.Future[Outcomes]") -> None:
-        self._left = writes
-        self._outcomes: Outcomes = [None] * writes
-        self.whole = whole
 
-    def put(self, place: int, outcome: Any) -> None:
-        """On the loop."""
-        self._outcomes[place] = outcome
-        self._left -= 1
-        if not self._left and not self.whole.done():
-            self.whole.set_result(self._outcomes)
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Keeps a generation, where it is higher than the one kept."""
+
+    at_least: int
+    op: ClassVar[str] = "generation"
 
 
 @dataclass(slots=True, eq=False)
-class Write:
-    """One queued write; its outcome belongs in that ``place`` of ``answers``. ``first`` and ``second``: replace,
-    remove: (token, -); counter: (delta, initial); generation: (at least this, -)."""
+class Job:
+    """Writes asked for together: one entry of the queue, applied in their order in one group, answered as a whole.
+    ``answer(outcomes)`` runs on the loop; ``refused``: what was refused at the door, by place in that answer."""
 
-    op: str  # insert | replace | remove | counter | generation
-    key: str
-    answers: Answers
-    place: int
-    value: bytes = b""
-    first: int = 0
-    second: int = 0
-    early: bool = False  # durability NONE
+    writes: Sequence[Any]  # BatchedWrite | Count | Generation
+    size: int  # bytes of keys and values
+    answer: Callable[[Outcomes], None]
+    early: bool = False  # all of durability NONE
+    refused: Refusals = field(default_factory=list)
+    outcomes: Outcomes = field(default_factory=list)
 
-    @property
-    def size(self) -> int:
-        return len(self.key) + len(self.value)
+    def fail(self, error: StoreError) -> None:
+        self.outcomes = [type(error)(*error.args) for _ in self.writes]
+
+    def finish(self) -> None:
+        """On the loop, once the outcomes are there."""
+        for place, error in self.refused:  # in rising order, so that each insertion lands in its final place
+            self.outcomes.insert(place, error)
+        self.answer(self.outcomes)
 
 
 @dataclass(slots=True)
@@ -93,20 +96,27 @@ class WriterStatistics:
     log_pages: int = 0
 
 
-Outcome = tuple[Write, Any]  # the answer: a value, or the StoreError to raise
 Report = Callable[..., None]
 
 
 @dataclass(slots=True)
 class Group:
-    """One transaction: its writes, their outcomes, and those answered early once ``accepted``."""
+    """One transaction: its jobs, and those of them that were answered early once ``accepted``."""
 
     number: int
-    writes: list[Write] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
-    early: list[Outcome] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    early: list[Job] = field(default_factory=list)
+    writes: int = 0
     accepted: bool = False
     commit_ms: float = 0.0
+
+    def add(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.writes += len(job.writes)
+
+    @property
+    def unanswered(self) -> list[Job]:
+        return [job for job in self.jobs if not job.early] if self.accepted else self.jobs
 
 
 class Writer:
@@ -115,12 +125,13 @@ class Writer:
     def __init__(self, opened: Opened, report: Report) -> None:
         self.statistics = WriterStatistics()
         self._connection = opened.writer
+        self._cursor = opened.writer.cursor()  # one for all statements: to make one costs a third of a small write
         self._report = report
         self._last_cas = opened.last_cas
         self._saved_cas = opened.last_cas
         self._broken: StoreError | None = None
         self._checkpoint_at = limits.STORE_CHECKPOINT_PAGES
-        self._apply: dict[str, Callable[[Write], Any]] = {
+        self._apply: dict[str, Callable[[Any], Any]] = {
             "insert": self._insert,
             "replace": self._replace,
             "remove": self._remove,
@@ -129,10 +140,12 @@ class Writer:
         }
         self._connection.set_wal_hook(self._note_log_pages)
 
-    def work(self, queue: deque[Write]) -> None:
+    def work(self, queue: deque[Job]) -> None:
         """One group. Never raises: a failure goes to those who wait, and ends the store."""
         if self._broken is not None:
-            self._report("answers", [(queue.popleft(), Unavailable("the store has failed"))])
+            job = queue.popleft()
+            job.fail(Unavailable("the store has failed"))
+            self._report("answers", [job])
             return
         group = Group(self.statistics.groups + 1)
         try:
@@ -162,48 +175,49 @@ class Writer:
         except Exception:  # everything acknowledged is in the log
             self.statistics.failed_checkpoints += 1
 
-    def _fill(self, group: Group, queue: deque[Write]) -> None:
+    def _fill(self, group: Group, queue: deque[Job]) -> None:
         until = time.perf_counter() + limits.GROUP_COMMIT_MS / 1_000
-        self._connection.execute("BEGIN IMMEDIATE")
-        while queue and len(group.writes) < limits.GROUP_COMMIT_WRITES:
-            write = queue.popleft()
-            group.writes.append(write)
-            outcome = (write, self._apply[write.op](write))
-            (group.early if write.early else group.outcomes).append(outcome)
+        self._cursor.execute("BEGIN IMMEDIATE")
+        while queue and (not group.jobs or group.writes + len(queue[0].writes) <= limits.GROUP_COMMIT_WRITES):
+            job = queue.popleft()
+            group.add(job)
+            job.outcomes = [self._apply[write.op](write) for write in job.writes]
+            if job.early:
+                group.early.append(job)
             if time.perf_counter() > until:
                 break
         if self._last_cas != self._saved_cas:
-            self._connection.execute(_SAVE_CAS, (self._last_cas,))
+            self._cursor.execute(_SAVE_CAS, (self._last_cas,))
         if group.early:
             group.accepted = True
             self._report("accepted", group)
 
     def _commit(self, group: Group) -> None:
         started = time.perf_counter()
-        self._connection.execute("COMMIT")
+        self._cursor.execute("COMMIT")
         group.commit_ms = (time.perf_counter() - started) * 1_000
         self._saved_cas = self._last_cas
         note = self.statistics
         note.groups += 1
-        note.writes += len(group.writes)
-        note.largest_group = max(note.largest_group, len(group.writes))
+        note.writes += group.writes
+        note.largest_group = max(note.largest_group, group.writes)
         note.last_commit_ms = group.commit_ms
         note.total_commit_ms += group.commit_ms
         note.longest_commit_ms = max(note.longest_commit_ms, group.commit_ms)
 
-    def _give_up(self, group: Group, queue: deque[Write], error: StoreError) -> None:
+    def _give_up(self, group: Group, queue: deque[Job], error: StoreError) -> None:
         """Roll back and refuse every member. Where not even BEGIN succeeded, the first in the queue is refused, so
         that the queue moves. Tokens of the group are not given again: some may be known already."""
         try:
             if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+                self._cursor.execute("ROLLBACK")
         except apsw.Error as failure:
             self._broken = Ambiguous(_words(failure))
             self._report("failed", failure)
-        if not group.writes and queue:
-            group.writes.append(queue.popleft())
-        waiting = [write for write in group.writes if not (write.early and group.accepted)]
-        group.outcomes = [(write, type(error)(*error.args)) for write in waiting]
+        if not group.jobs and queue:
+            group.add(queue.popleft())
+        for job in group.unanswered:
+            job.fail(error)
         self._report("given_up", group)
 
     def _checkpoint(self) -> None:
@@ -232,39 +246,39 @@ class Writer:
         self.statistics.log_pages = pages
         return apsw.SQLITE_OK
 
-    def _insert(self, write: Write) -> int | StoreError:
+    def _insert(self, write: BatchedWrite) -> int | StoreError:
         token = self._last_cas + 1
-        self._connection.execute(_INSERT, (write.key, write.value, token))
+        self._cursor.execute(_INSERT, (write.key, write.value, token))
         if not self._connection.changes():
             return Exists(write.key)
         self._last_cas = token
         return token
 
-    def _replace(self, write: Write) -> int | StoreError:
+    def _replace(self, write: BatchedWrite) -> int | StoreError:
         token = self._last_cas + 1
-        self._connection.execute(_REPLACE, (write.value, token, write.key, write.first))
+        self._cursor.execute(_REPLACE, (write.value, token, write.key, write.cas))
         if not self._connection.changes():
             return self._why_not(write)
         self._last_cas = token
         return token
 
-    def _remove(self, write: Write) -> None | StoreError:
-        self._connection.execute(_REMOVE, (write.key, write.first))
+    def _remove(self, write: BatchedWrite) -> None | StoreError:
+        self._cursor.execute(_REMOVE, (write.key, write.cas))
         return None if self._connection.changes() else self._why_not(write)
 
-    def _why_not(self, write: Write) -> StoreError:
-        present = self._connection.execute(_PRESENT, (write.key,)).fetchall()
+    def _why_not(self, write: BatchedWrite) -> StoreError:
+        present = self._cursor.execute(_PRESENT, (write.key,)).fetchall()
         return CasMismatch(write.key) if present else NotFound(write.key)
 
-    def _count(self, write: Write) -> int | StoreError:
-        bindings = (write.key, write.second, write.first, limits.STORE_COUNTER_STEPS)
-        rows: list[Any] = self._connection.execute(_COUNT, bindings).fetchall()
+    def _count(self, write: Count) -> int | StoreError:
+        bindings = (write.key, write.initial, write.delta, limits.STORE_COUNTER_STEPS)
+        rows: list[Any] = self._cursor.execute(_COUNT, bindings).fetchall()
         if not rows:
             return TooLarge(f"counter {write.key!r} would pass {limits.STORE_COUNTER_STEPS}")
         return int(rows[0][0])
 
-    def _raise_generation(self, write: Write) -> None:
-        self._connection.execute(_RAISE_GENERATION, (write.first,))
+    def _raise_generation(self, write: Generation) -> None:
+        self._cursor.execute(_RAISE_GENERATION, (write.at_least,))
 
 
 def _words(error: BaseException) -> str:

@@ -59,6 +59,12 @@ async def outcomes(*calls: Awaitable[object]) -> list[object]:
     return [type(outcome) if isinstance(outcome, BaseException) else outcome for outcome in found]
 
 
+async def written(store: Batched, writes: list[BatchedWrite]) -> list[Any]:
+    whole: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    store.write_many(writes, whole.set_result)
+    return await whole
+
+
 def test_what_is_asked_in_one_turn_leaves_together_and_what_is_asked_later_does_not() -> None:
     async def body() -> None:
         store, _, recorder, client = fixture()
@@ -203,7 +209,8 @@ def test_sqlite_takes_many_at_once_and_refuses_each_for_itself(tmp_path: Path, m
         assert isinstance(store, Batched)
         assert not isinstance(MemoryStore(), Batched)
         first = await store.insert("a:1", b"old")
-        found = await store.write_many(
+        found = await written(
+            store,
             [
                 BatchedWrite("insert", "no key"),
                 BatchedWrite("counter", "a:1"),
@@ -211,15 +218,15 @@ def test_sqlite_takes_many_at_once_and_refuses_each_for_itself(tmp_path: Path, m
                 BatchedWrite("remove", "a:1", b"", first),
                 BatchedWrite("insert", "a:2", b"", 0, Durability.NONE),
                 BatchedWrite("insert", "a:3"),
-            ]
+            ],
         )
         kinds = [type(outcome) for outcome in found]
         assert kinds == [TooLarge, TooLarge, int, CasMismatch, int, Temporary]
         assert (await store.get("a:1")).value == b"new"
         assert store.statistics()["unanswered_writes"] == 0
-        assert len(await store.write_many([BatchedWrite("insert", f"b:{n}") for n in range(3)])) == 3
+        assert len(await written(store, [BatchedWrite("insert", f"b:{n}") for n in range(3)])) == 3
         await store.close()
         with pytest.raises(Unavailable):
-            store.write_many([BatchedWrite("insert", "a:4")])
+            await written(store, [BatchedWrite("insert", "a:4")])
 
     run(body())
