@@ -47,6 +47,7 @@ class Commands:
         self._closed = False
         wire.floor_of = self._table.floor
         wire.on_taken = self._taken
+        wire.is_awaited = self._is_awaited
         book.on_dead(lambda node, generation: self._gave_up_on(node, generation))
 
     @property
@@ -130,6 +131,10 @@ class Commands:
         call = self._table.get(number)
         if call is not None:
             call.sent = True
+
+    def _is_awaited(self, number: int) -> bool:
+        waiter = self._waiters.get(number)
+        return waiter is not None and not waiter.done()
 
     def _fail(self, call: Call, error: MeshError) -> None:
         waiter = self._waiters.get(call.number)

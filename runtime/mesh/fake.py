@@ -76,8 +76,7 @@ class FakeLink:
 
     def send(self, data: bytes) -> bool:
         target = self._network.commands.get(self.endpoint)
-        faults = self._network.faults
-        if not self._open or target is None or len(self._pipe.waiting) >= faults.command_hwm_messages:
+        if not self._open or target is None or not self._network.takes(self._pipe, self._owner, target):
             self._blocked = True
             return False
         self._network.carry(self._pipe, self._owner, target, data, self._delivered)
@@ -204,6 +203,7 @@ class FakeNetwork:
         self._meshes: dict[str, MeshNode] = {}
         self._transports: dict[str, FakeTransport] = {}
         self._cut: set[tuple[str, str]] = set()
+        self._unconnected: set[tuple[str, str]] = set()
         self._serial = 0
         self._group = asyncio.TaskGroup()
         self._tasks: dict[str, dict[asyncio.Task[Any], None]] = {}
@@ -310,9 +310,17 @@ class FakeNetwork:
         """What ``source`` says no longer reaches ``target`` (one way only)."""
         self._cut.add((source, target))
 
+    def disconnect(self, source: str, target: str) -> None:
+        """The links of ``source`` to ``target`` take nothing: a connection was given up, and there is no other yet."""
+        self._unconnected.add((source, target))
+
     def heal(self, source: str = "", target: str = "") -> None:
-        """Both empty: every partition."""
+        """Both empty: every partition; and every connection is there again."""
         self._cut = {c for c in self._cut if (source and c[0] != source) or (target and c[1] != target)}
+        if self._unconnected:
+            self._unconnected.clear()
+            for link in list(self.links):
+                asyncio.get_running_loop().call_soon(link.writable, context=link.context)
 
     def isolate(self, node: str) -> None:
         """Partition from everyone there now, both ways."""
@@ -321,6 +329,10 @@ class FakeNetwork:
                 self._cut |= {(node, other), (other, node)}
 
     # -- carrying -------------------------------------------------------------------------------------------------
+    def takes(self, pipe: _Pipe, source: str, target: FakeTransport) -> bool:
+        """Whether a link has a connection, and room."""
+        return len(pipe.waiting) < self.faults.command_hwm_messages and (source, target.node) not in self._unconnected
+
     def later(self, pipe: _Pipe, target: FakeTransport, act: Callable[[], None]) -> None:
         """Run ``act`` at ``target`` after a delay, behind what was put into the pipe before."""
         loop = asyncio.get_running_loop()

@@ -10,7 +10,8 @@ from world.limits import OUTBOX_EXPIRE_MS, PEER_OUTBOX_BYTES, PEER_OUTBOX_MESSAG
 
 class Peer:
     """A link to one (node, generation, endpoint). Bounded by PEER_OUTBOX_MESSAGES and PEER_OUTBOX_BYTES; when full,
-    the newest is refused; what waited OUTBOX_EXPIRE_MS is dropped unsent."""
+    the newest is refused; what waited OUTBOX_EXPIRE_MS is dropped unsent, and so is a call that nobody waits for any
+    more: its caller was told that it certainly was not sent."""
 
     def __init__(
         self,
@@ -23,10 +24,13 @@ class Peer:
         now_ms: Callable[[], float],
         statistics: MeshStatistics,
         on_taken: Callable[[int], None],
+        is_awaited: Callable[[int], bool],
     ) -> None:
-        """``on_taken(call number)``: a call that had waited in the outbox was taken by the transport."""
+        """``on_taken(call number)``: a call that had waited in the outbox was taken by the transport.
+        ``is_awaited(call number)``: its caller still waits for an answer."""
         self.endpoint, self.node, self.generation, self.role = endpoint, node, generation, role
         self._now_ms, self._statistics, self._on_taken = now_ms, statistics, on_taken
+        self._is_awaited = is_awaited
         self._outbox: deque[tuple[bytes, int, float]] = deque(maxlen=PEER_OUTBOX_MESSAGES + 1)  # data, call, at ms
         self._bytes = 0
         self._waiting: set[int] = set()  # call numbers with an attempt in the outbox
@@ -65,6 +69,8 @@ class Peer:
             data, call, at_ms = self._outbox[0]
             if at_ms < oldest_ms:
                 self._statistics.outbox_expired += 1
+            elif call and not self._is_awaited(call):
+                self._statistics.outbox_settled += 1
             elif self._take(data):
                 if call:
                     self._on_taken(call)

@@ -29,6 +29,7 @@ class MeshStatistics:
     handlers_refused: int = 0  # HANDLERS_IN_FLIGHT reached
     outbox_refused: int = 0  # outbox full
     outbox_expired: int = 0
+    outbox_settled: int = 0  # calls given up before they left
     outbox_dropped: int = 0  # the peer was replaced or died with these in its outbox
     held: int = 0  # not sent, because this process must not speak now
     pauses: int = 0

@@ -27,6 +27,7 @@ class Wire:
         self.deliver: Callable[[Envelope, Message], None] = lambda envelope, message: None
         self.floor_of: Callable[[str], int] = lambda node: 0
         self.on_taken: Callable[[int], None] = lambda call: None
+        self.is_awaited: Callable[[int], bool] = lambda call: True
         self.on_link: Callable[[str], None] = lambda node: None  # a new peer: introduce ourselves first
         self.notice_pause: Callable[[], None] = lambda: None  # before anything is said or heard
         self.held: frozenset[str] | None = None  # roles that may be spoken to while held
@@ -79,6 +80,7 @@ class Wire:
             self.clock.monotonic_ms,
             self.statistics,
             lambda call: self.on_taken(call),
+            lambda call: self.is_awaited(call),
         )
 
     def renew_links(self) -> None:

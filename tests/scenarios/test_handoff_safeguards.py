@@ -183,6 +183,27 @@ def test_a_document_that_nobody_can_read_costs_only_its_own_unit() -> None:
     run_virtual(play())
 
 
+def test_an_offer_that_never_left_is_not_taken_later() -> None:
+    """Its source serves on without a write of its own: a copy that then reached the other one would make a second
+    owner, with all that the first has done meanwhile undone."""
+
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            made = offers(game, "gs2")
+            game.network.disconnect("gs1", "gs2")
+            assert not await begin(game, player.unit)
+            game.network.heal()
+            await asyncio.sleep(1)
+            assert made == []
+            assert game.owner(player.unit) == "gs1"
+            assert game.servers["gs2"].game.table.get(player.unit) is None
+            assert await begin(game, player.unit)
+            assert game.failures == []
+
+    run_virtual(play())
+
+
 def test_who_finds_its_own_list_closed_ends() -> None:
     """It was declared dead, and somebody sweeps what it owned."""
 

@@ -37,9 +37,19 @@ class Net:
         self.line = Line()
         self.now = 0.0
         self.taken: list[int] = []
+        self.settled: set[int] = set()
         self.statistics = MeshStatistics()
         self.peer = Peer(
-            self, "fake://x", "gw1:1", "gs1", 1, "gameserver", lambda: self.now, self.statistics, self.taken.append
+            self,
+            "fake://x",
+            "gw1:1",
+            "gs1",
+            1,
+            "gameserver",
+            lambda: self.now,
+            self.statistics,
+            self.taken.append,
+            lambda call: call not in self.settled,
         )
 
     def link(self, endpoint: str, name: str, on_writable: Callable[[], None]) -> Line:
@@ -95,6 +105,18 @@ def test_what_waited_too_long_is_dropped_unsent() -> None:
     net.peer.flush()
     assert net.line.sent == [b"new"]
     assert net.statistics.outbox_expired == 1
+
+
+def test_a_call_that_was_given_up_never_leaves() -> None:
+    net = Net()
+    net.peer.send(b"offer", call=9)
+    net.peer.send(b"another", call=10)
+    net.settled.add(9)
+    net.line.room = 9
+    net.peer.flush()
+    assert net.line.sent == [b"another"]
+    assert net.taken == [10]
+    assert net.statistics.outbox_settled == 1
 
 
 def test_a_closed_peer_drops_and_counts() -> None:
