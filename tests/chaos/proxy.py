@@ -8,6 +8,7 @@
                                      pass, wait or are delayed each by itself
 
 A cut holds bytes back and loses none, as a network that drops packets does to TCP; new connections are taken and hang.
+That TCP itself then repeats ever more rarely is not in it: ``tests/bench/bench_partition.py`` drops packets.
 """
 
 import asyncio

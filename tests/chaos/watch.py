@@ -19,6 +19,7 @@ from tests.chaos.snapshot import READ_S, Opening, Unreadable
 from world.transaction_document import KIND
 from world.unit_document import BadDocument, Head
 
+OFF_NOTED = 4
 PICTURE_TIMEOUT_S = 3.0
 JOIN_S = READ_S + 2 * PICTURE_TIMEOUT_S  # what a watch may be in the middle of
 GHOST_OFF_M = 6.0  # a fresh ghost is less than this from where its real one stands: one tick, one picture apart
@@ -95,8 +96,9 @@ class Heads(Watch):
 
 
 class Pictures(Watch):
-    """Twice a second ``note picture {server: [generation, ghost age ms, ghosts that are off]}``; a region's owner is
-    ``note region [x, y, epoch, server, generation]`` when it changes."""
+    """Twice a second ``note picture {server: [generation, ghost age ms, ghosts that are off]}``, and where some are off
+    ``note off [server, avatar, x, y, publisher, real server, x, y]`` for the first OFF_NOTED of a server; a region's
+    owner is ``note region [x, y, epoch, server, generation]`` when it changes."""
 
     def __init__(self, gateways: list[str], log: Log) -> None:
         super().__init__(log)
@@ -121,11 +123,13 @@ class Pictures(Watch):
                     self._picture(orjson.loads(line.removeprefix("data: "))["servers"])
 
     def _picture(self, servers: list[dict[str, Any]]) -> None:
-        real = {avatar[0]: (avatar[2], avatar[3]) for view in servers for avatar in view["avatars"]}
+        real = {a: (view["server"], x, y) for view in servers for a, _name, x, y in view["avatars"]}
         summary = {}
         for view in servers:
-            off = sum(1 for ghost in view["ghosts"] if ghost[0] in real and _off(ghost, real[ghost[0]]))
-            summary[view["server"]] = [view["generation"], view["ghost_age_ms"], off]
+            off = [ghost for ghost in view["ghosts"] if ghost[0] in real and _off(ghost, real[ghost[0]])]
+            summary[view["server"]] = [view["generation"], view["ghost_age_ms"], len(off)]
+            for ghost in off[:OFF_NOTED]:
+                self._log.add(STORE, "note", "off", value=[view["server"], *ghost, *real[ghost[0]]])
             for x, y, epoch in view["regions"]:
                 seen = (x, y, epoch, view["server"], view["generation"])
                 if seen not in self._regions:
@@ -134,5 +138,5 @@ class Pictures(Watch):
         self._log.add(STORE, "note", "picture", value=summary)
 
 
-def _off(ghost: list[Any], real: tuple[float, float]) -> bool:
-    return math.hypot(ghost[1] - real[0], ghost[2] - real[1]) > GHOST_OFF_M
+def _off(ghost: list[Any], real: tuple[str, float, float]) -> bool:
+    return math.hypot(ghost[1] - real[1], ghost[2] - real[2]) > GHOST_OFF_M
