@@ -1,0 +1,81 @@
+"""A member of the mesh that publishes digests, listens to the other's and calls it, and says how that goes.
+
+A line on stdout every LOOK_S: ``[monotonic s, ms since anything was heard of the other, staleness of its cells in ms,
+ms since its last answered call began]``. ``python -m tests.bench.partition_member`` with PROJECTK_ variables.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+import numpy as np
+
+from runtime.cells import CellPublishing, CellSubscriber
+from runtime.mesh.api import Mesh, MeshError
+from runtime.mesh.open import open_mesh
+from runtime.service import Service, run
+from runtime.settings import read_settings
+from world.channels.publisher import CellPublisher, summary_of
+from world.ids import NodeId, node_number
+from world.limits import DIGEST_MS
+from world.messages import AskSnapshot
+
+CELL = 7
+LOOK_S = 0.05
+CALL_EVERY_S = 0.1
+CALL_MS = 500
+
+
+class Probe:
+    """Looks for one other game server in the book."""
+
+    def __init__(self, service: Service, mesh: Mesh) -> None:
+        self._node = service.node_id
+        self._mesh = mesh
+        summary = summary_of(np.array([CELL]), np.array([1], np.uint64))
+        core = CellPublisher(node_number(self._node), mesh.me.generation)
+        self._out = CellPublishing(service, mesh, core, lambda _cell, _world_ms: [], lambda: summary)
+        self._in = CellSubscriber(service, mesh, lambda *_: None, lambda *_: None)
+        self._in.want({CELL})
+        self._answered_s = time.monotonic()
+
+    def _other(self) -> NodeId | None:
+        return next((NodeId(m.id) for m in self._mesh.book.members("gameserver") if m.id != self._node), None)
+
+    async def publish(self) -> None:
+        while True:
+            self._out.digest()
+            await asyncio.sleep(DIGEST_MS / 1_000)
+
+    async def call(self) -> None:
+        while True:
+            began_s = time.monotonic()
+            try:
+                if other := self._other():
+                    await self._mesh.call(other, AskSnapshot(CELL), deadline_ms=CALL_MS)
+                    self._answered_s = began_s
+            except MeshError:
+                pass  # the next one may be answered
+            await asyncio.sleep(CALL_EVERY_S)
+
+    async def say(self) -> None:
+        while True:
+            if other := self._other():
+                now_s = time.monotonic()
+                stale_ms = self._in.staleness_ms(node_number(other))
+                row = (now_s, self._mesh.book.silent_ms(other), stale_ms, (now_s - self._answered_s) * 1_000)
+                print(json.dumps(row), flush=True)
+            await asyncio.sleep(LOOK_S)
+
+
+async def start(service: Service) -> None:
+    mesh = await open_mesh(service, role="gameserver", node_id=service.node_id, generation=None, publishes_state=True)
+    probe = Probe(service, mesh)
+    for name in ("publish", "call", "say"):
+        service.spawn(getattr(probe, name)(), name, loop=True)
+    service.ready(command=mesh.me.command)
+
+
+if __name__ == "__main__":
+    sys.exit(run("gameserver", read_settings(), start))
