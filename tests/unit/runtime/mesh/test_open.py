@@ -10,22 +10,31 @@ import pytest
 from prometheus_client import generate_latest
 
 from runtime.mesh import ZmqMesh, open_mesh
+from runtime.mesh.api import DeadlineExceeded
 from runtime.service import Service, StartRefused
 from tests.support import aio
 from tests.support.mesh import until
 from world.ids import NodeId
-from world.messages import Awake, Interest
+from world.messages import Awake, Detach, Interest
 
 GS1, GW1 = NodeId("gs1"), NodeId("gw1")
 TOPIC = b"PKcell\x00\x07"
 
 
 class Proxy:
-    """Forwards TCP to a port and counts bytes to it."""
+    """Forwards TCP to a port and counts bytes to it; ``shut``: nobody is let through from now on."""
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self._writers: list[asyncio.StreamWriter] = []
+        self._shut = False
         self.forwarded = 0
+
+    def shut(self, on: bool) -> None:
+        self._shut = on
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
 
     async def open(self, stack: AsyncExitStack) -> str:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -34,10 +43,13 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            if self._shut:
+                raise OSError
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
             writer.close()
             return
+        self._writers += [writer, far_writer]
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(reader, far_writer, 1))
             group.create_task(self._pump(far_reader, writer, 0))
@@ -89,6 +101,34 @@ def test_a_proxy_can_stand_between() -> None:
             await until(lambda: gs1.listeners(TOPIC) == 1)
             assert proxies[0].forwarded > 100
             assert proxies[1].forwarded > 0
+            await gw1.close()
+            await gs1.close()
+
+    aio.run(body(), uvloop=True)
+
+
+def test_a_call_that_ended_unsent_does_not_arrive_when_the_way_is_open_again() -> None:
+    """Its caller was told that it certainly was not sent, and acts upon it."""
+
+    async def body() -> None:
+        async with AsyncExitStack() as stack:
+            port = free_port()
+            proxy = Proxy(port)
+            advertised = await proxy.open(stack)
+            _, gs1 = await member(stack, "gameserver", "gs1", command_port=port, advertise_command=advertised)
+            _, gw1 = await member(stack, "gateway", "gw1", join=(f"tcp://127.0.0.1:{port}",))
+            seen: list[int] = []
+            gs1.serve(Interest, lambda sender, message: seen.append(message.epoch))
+            await gw1.call(GS1, Interest("x", 1))
+            proxy.shut(True)
+            await until(lambda: gw1.send(GS1, Detach(1, 0, 0)) and gw1.outbox_depths()[GS1] > 0)
+            with pytest.raises(DeadlineExceeded) as caught:
+                await gw1.call(GS1, Interest("x", 2), deadline_ms=100)
+            assert not caught.value.sent
+            proxy.shut(False)
+            await gw1.call(GS1, Interest("x", 3))
+            assert seen == [1, 3]
+            assert gw1.statistics.outbox_settled == 1
             await gw1.close()
             await gs1.close()
 
