@@ -6,19 +6,24 @@ be of different moments, until the cluster has stopped.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import apsw
 
-from runtime.store.api import Store, StoreError, StoreOpenError
+from runtime.store.api import Store, StoreError, StoreOpenError, Temporary, Unavailable
 from runtime.store.couchbase import CouchbaseStore
 from runtime.store.opening import Credentials, open_store
 from world.limits import STORE_BUSY_MS, STORE_MANY_KEYS
 
+T = TypeVar("T")
+
 KINDS = ("avatar", "region", "tx")
 READ_S = 15.0  # one picture of Couchbase, else it is given up
+PAGE_KEYS = 64  # at once: as many calls as a client may have under way
+AGAIN_S = 0.1
 
 
 class Unreadable(Exception):
@@ -94,14 +99,22 @@ class StoreSnapshots:
 
 
 async def stored(store: Store) -> dict[str, bytes]:
-    """All documents of KINDS, page by page. Raises StoreError."""
+    """All documents of KINDS, page by page; asked again, for ever, while a node refuses. Raises StoreError."""
     found: dict[str, bytes] = {}
     for kind in KINDS:
-        keys = await _keys(store, kind)
-        for begin in range(0, len(keys), STORE_MANY_KEYS):
-            page = await store.get_many(keys[begin : begin + STORE_MANY_KEYS])
-            found |= {key: document.value for key, document in page.items()}
+        keys = await _until_served(partial(_keys, store, kind))
+        for begin in range(0, len(keys), PAGE_KEYS):
+            documents = await _until_served(partial(store.get_many, keys[begin : begin + PAGE_KEYS]))
+            found |= {key: document.value for key, document in documents.items()}
     return found
+
+
+async def _until_served(call: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await call()
+        except (Temporary, Unavailable):
+            await asyncio.sleep(AGAIN_S)
 
 
 async def _keys(store: Store, kind: str) -> list[str]:
