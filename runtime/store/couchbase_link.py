@@ -195,19 +195,23 @@ async def _connected(cluster: AsyncCluster, url: CouchbaseUrl) -> Any:
 
 
 async def _check_durability(collection: Any, url: CouchbaseUrl) -> None:
-    """One write at the highest level that will be asked for, and a look at how many copies the bucket keeps."""
+    """One write at the highest level that will be asked for, and looks at how many copies the bucket keeps: a copy
+    whose node does not answer just now is not told apart from one that is not kept."""
     if not await _probe(collection, url) or url.durability is Durability.NONE:
         return
-    try:
-        copies = len(list(await collection.get_all_replicas(PROBE, GetAllReplicasOptions(timeout=CALL))))
-    except sdk.CouchbaseException as error:
-        _refuse(url, "cannot read its replicas: see that the bucket's nodes are healthy", error)
-    if copies < 2:
-        _refuse(
-            url,
-            f"keeps one copy only, and durability={_level(url)} needs two: give bucket {url.bucket} 1 or 2 replicas, "
-            "or add ?durability=none to PROJECTK_STORE and accept losses",
-        )
+    for look in range(limits.STORE_REPLICA_LOOKS):
+        await asyncio.sleep(limits.STORE_REPLICA_LOOK_MS / 1_000 if look else 0)
+        try:
+            copies = len(list(await collection.get_all_replicas(PROBE, GetAllReplicasOptions(timeout=CALL))))
+        except sdk.CouchbaseException as error:
+            _refuse(url, "cannot read its replicas: see that the bucket's nodes are healthy", error)
+        if copies >= 2:
+            return
+    _refuse(
+        url,
+        f"keeps one copy only, and durability={_level(url)} needs two: give bucket {url.bucket} 1 or 2 replicas, "
+        "or add ?durability=none to PROJECTK_STORE and accept losses",
+    )
 
 
 async def _probe(collection: Any, url: CouchbaseUrl) -> bool:

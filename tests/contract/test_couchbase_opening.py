@@ -73,6 +73,27 @@ def test_a_bucket_without_replicas_is_one_sentence() -> None:
         run(_opens(url_of(mock, "?durability=none"), mock.credentials))
 
 
+class Copies:
+    """A collection that answers with so many copies, look after look."""
+
+    def __init__(self, *looks: int) -> None:
+        self._looks = list(looks)
+
+    async def upsert(self, *_: object) -> None: ...
+
+    async def get_all_replicas(self, *_: object) -> list[object]:
+        return [object()] * self._looks.pop(0)
+
+
+def test_a_copy_whose_node_fails_for_a_moment_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STORE_REPLICA_LOOK_MS", 1)
+    url = parse_store_url("couchbase://a/world")
+    assert isinstance(url, CouchbaseUrl)
+    run(couchbase_link._check_durability(Copies(1, 1, 2), url))
+    with pytest.raises(StoreOpenError, match="keeps one copy only"):
+        run(couchbase_link._check_durability(Copies(*[1] * limits.STORE_REPLICA_LOOKS), url))
+
+
 async def _opens(url: CouchbaseUrl, credentials: Credentials) -> None:
     await (await open_couchbase(url, credentials)).close()
 
