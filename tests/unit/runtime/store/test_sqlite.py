@@ -14,6 +14,7 @@ from runtime.store.sqlite import SqliteStore
 from runtime.store.writer import Group, Writer
 from tests.support.aio import run
 from world import limits
+from world.message_values import BatchedWrite
 
 
 @asynccontextmanager
@@ -164,6 +165,31 @@ def test_none_is_answered_before_the_commit_and_everything_else_after(
                 await full
                 await asyncio.wait([refused])
             assert refused.exception() is not None
+
+    run(body())
+
+
+def test_writes_asked_for_together_are_answered_early_only_if_all_of_them_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+
+    async def body() -> None:
+        async with opened(tmp_path) as store:
+            early, mixed = store._loop.create_future(), store._loop.create_future()
+            waits, none = Durability.PERSIST_TO_MAJORITY, Durability.NONE
+            store.write_many([BatchedWrite("insert", f"a:{n}", b"", 0, none) for n in range(2)], early.set_result)
+            store.write_many(
+                [BatchedWrite("insert", "b:1", b"", 0, none), BatchedWrite("insert", "b:2", b"", 0, waits)],
+                mixed.set_result,
+            )
+            async with asyncio.timeout(5):
+                assert len(await early) == 2
+                await held.until_reached()
+                await asyncio.sleep(0.05)
+                assert not mixed.done()
+                held.go.set()
+                assert len(await mixed) == 2
 
     run(body())
 
