@@ -12,6 +12,7 @@ PAUSE_S = 10.0
 STORE_AWAY_S = 30.0
 PARTITION_S = 10.0
 DISK_FULL_S = 8.0
+UNSEEN_S = 8.0  # longer than silence takes to be death
 SLOW_MS, SLOW_S = 500, 2.0
 FAILING_S = 2.0
 LOST_ANSWERS, LOST_S = 10, 20.0
@@ -29,6 +30,17 @@ def _kill_one(role: str) -> Fault:
         stage.over(kind, node)
 
     return fault
+
+
+def kill_unseen(stage: Stage) -> None:
+    """A game server dies while its parent stands still, as when a machine vanishes: only its silence tells of it."""
+    node = stage.any_of("gameserver")
+    stage.struck("kill-gameserver-silent", node)
+    with stage.unwatched():
+        killed = stage.kill(node)
+        stage.last(UNSEEN_S)
+    stage.wait_back(killed)
+    stage.over("kill-gameserver-silent", node)
 
 
 def kill_both(stage: Stage) -> None:
@@ -170,6 +182,7 @@ FAULTS: Mapping[str, Fault] = {
     "kill-gameserver": _kill_one("gameserver"),
     "kill-login": _kill_one("login"),
     "kill-store": _kill_one("store"),
+    "kill-gameserver-silent": kill_unseen,
     "kill-both": kill_both,
     "kill-broker": _kill_one("broker"),
     "kill-brokers": kill_brokers,

@@ -49,10 +49,16 @@ GAMESERVER = (
     none("kill-gameserver", "closed"),
 )
 
+SILENT = (
+    Bound("kill-gameserver-silent", "acts_s", 6.0),
+    Bound("kill-gameserver-silent", "rollback_ms", 500, at=100),
+    none("kill-gameserver-silent", "closed"),
+)
+
 ROWS: Mapping[str, Row] = {
     "kill-gateway": Row(("kill-gateway",), GATEWAY),
     "kill-gameserver": Row(("kill-gameserver",), GAMESERVER),
-    "kill-gameserver-silent": Row(("kill-gameserver",), GAMESERVER, NO_RESTART, settle_s=12),
+    "kill-gameserver-silent": Row(("kill-gameserver-silent",), SILENT),
     "kill-both": Row(("kill-both",), (Bound("kill-both", "usable_s", 5.0), Bound("kill-both", "acts_s", 4.0))),
     "pause-gameserver": Row(("pause-gameserver",), (none("pause-gameserver", "closed"),)),
     "pause-store": Row(

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +104,14 @@ class Stage:
         ready = self.running.join(role, node, self.member(), **more)
         self._listeners[node] = ready["addresses"].get("ops", "")
 
-    @contextlib.contextmanager
-    def stopped(self, node: str) -> Iterator[None]:
+    def stopped(self, node: str) -> AbstractContextManager[None]:
         """SIGSTOP within, SIGCONT after, whatever happens."""
-        pid = self.pids()[node]
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        return _stopped(self.pids()[node])
+
+    def unwatched(self) -> AbstractContextManager[None]:
+        """The supervisor stands still: it sees no process end, and tells nobody of it."""
+        assert self.running.process is not None
+        return _stopped(self.running.process.pid)
 
     def member(self) -> str:
         """A command endpoint to join by: a broker's, or where none is left, a login's."""
@@ -189,3 +188,13 @@ def fill(path: Path) -> None:
             with contextlib.suppress(OSError):
                 while ballast.write(bytes(size)):
                     pass
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
