@@ -292,6 +292,7 @@ class Handing:
         owned.closing = owned.offered = False
         for presence in self._present(owned):
             self._state.freeze(presence.avatar, False)
+            self._presences.resume(presence)
             closed, presence.closed = presence.closed, None
             if closed is not None:
                 self._attaching.closed(presence, closed)

@@ -3,6 +3,7 @@
 An avatar's *unit* may be held without the avatar being present (taken for a delivery while its player is away).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from gameserver.units import Owned
 from runtime.mesh.api import Mesh, Refused
 from runtime.service import Service
 from world.ids import NodeId
+from world.limits import EVENT_RING_EVENTS
 from world.messages import Detach, Events, EventsMissed, EventsSeen, HandedAvatar, Json
 from world.unit import AttachNumber
 
@@ -35,6 +37,7 @@ class Presence:
     told: Json = field(default_factory=dict)  # what the last inventory event said
     on_attached: Callable[[], None] | None = None  # told once, when its client has followed it here
     closed: Detach | None = None  # its client's close, come while it was being handed off
+    held: deque[Json] = field(default_factory=lambda: deque(maxlen=EVENT_RING_EVENTS))  # come after it was offered
 
     @property
     def attached(self) -> bool:
@@ -93,10 +96,18 @@ class Presences:
         presence = self._present.get(avatar)
         if presence is None:
             return
+        if presence.owned.offered:  # the stream is on its way to another server, which would give the number again
+            presence.held.append(event)
+            return
         body = orjson.dumps(event)
         n = presence.ring.add(body, self._clock.monotonic_ms())
         if presence.attached and self._may_speak():
             self._mesh.send(presence.gateway, _events(presence, [(n, body)]))
+
+    def resume(self, presence: Presence) -> None:
+        """It was not taken after all: what it was not told meanwhile."""
+        while presence.held and not presence.owned.offered:
+            self.tell(presence.avatar, presence.held.popleft())
 
     def tell_inventory(self, owned: Owned, avatar: int) -> None:
         """After a commit: the player hears of an inventory that changed."""

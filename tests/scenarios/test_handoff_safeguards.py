@@ -6,7 +6,7 @@ import pytest
 
 from gameserver.receiving import Offer
 from gameserver.units import Owned
-from runtime.mesh.api import Sender
+from runtime.mesh.api import Refused, Sender
 from runtime.store.api import Document
 from tests.support.game import Game, Player
 from tests.support.transcript import Transcript
@@ -202,6 +202,44 @@ def test_an_offer_that_never_left_is_not_taken_later() -> None:
             assert game.failures == []
 
     run_virtual(play())
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_no_event_is_numbered_twice(taken: bool) -> None:
+    """News of a trade, say, come when the numbers have gone along with the offer. The next owner has the state of the
+    trade and tells it; where the offer is not taken, its source does."""
+
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            if taken:
+                slow(game, "gs2", 0.3)
+            else:
+                refuse_after(game, "gs2", 0.3)
+            giving = begin(game, player.unit)
+            await asyncio.sleep(0.15)
+            assert held(game, "gs1", player.unit).offered
+            game.servers["gs1"].game.presences.tell(player.avatar, {"kind": "news"})
+            assert await giving is taken
+            owner = "gs2" if taken else "gs1"
+            await game.until(lambda: player.server == owner and not game.following(player))
+            game.servers[owner].game.presences.tell(player.avatar, {"kind": "later"})
+            await game.until(lambda: any(e["kind"] == "later" for _, _, e in player.events))
+            numbers = [(stream, n) for stream, n, _ in player.events]
+            assert numbers == sorted(set(numbers))
+            assert any(e["kind"] == "news" for _, _, e in player.events) is not taken
+
+    run_virtual(play())
+
+
+def refuse_after(game: Game, node: str, seconds: float) -> None:
+    """It takes no offer, and says so late."""
+
+    async def serve(_: Sender, message: HandOff) -> Message:
+        await asyncio.sleep(seconds)
+        raise Refused("full")
+
+    game.servers[node].game.mesh.serve(HandOff, serve)
 
 
 def test_who_finds_its_own_list_closed_ends() -> None:
