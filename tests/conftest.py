@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 SIMULATION = "tests/simulation/"
 REAL = ("tests/browser/", "tests/chaos/", "tests/e2e/")  # real clusters: one worker, one after the other
+BESIDE = (  # but these: no players, no figures; they bear company
+    "tests/browser/test_javascript.py",
+    "tests/e2e/test_migrate_store.py",
+    "ends_the_start_with_one_sentence",
+)
 REST_NICENESS = 2  # some of the rest measure time, too
 ALL_SEEDS = "test_all_invariants_hold_in_every_seed"
 MANY_TESTS = 200  # fewer are somebody's selection, who waits for them and not for the seeds
@@ -31,6 +36,10 @@ _ahead: "pytest.StashKey[Ahead]" = pytest.StashKey()
 _begun: "pytest.StashKey[bool]" = pytest.StashKey()
 
 
+def is_real(nodeid: str) -> bool:
+    return nodeid.startswith(REAL) and not any(words in nodeid for words in BESIDE)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The simulation last: its seeds are done by then, or nearly."""
     items.sort(key=lambda item: item.nodeid.startswith(SIMULATION))
@@ -43,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class TwoParts(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "real" if nodeid.startswith(REAL) else "rest"
+            return "real" if is_real(nodeid) else "rest"
 
     return TwoParts(config, log)
 
@@ -52,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """With the first test of the rest, the worker that got it steps back and starts the seeds."""
     stash = item.config.stash
-    if not item.nodeid.startswith(REAL) and not stash.get(_begun, False):
+    if not is_real(item.nodeid) and not stash.get(_begun, False):
         stash[_begun] = True
         begin_rest(item.session)
     return (yield)
