@@ -26,7 +26,7 @@ from tests.support.cluster import Cluster, cluster
 from tests.support.ledger import Told, violations
 from tests.support.players import Player, eventually, item_of_kind, players, retried
 from world.ids import avatar_unit
-from world.limits import AVATAR_LINGER_S, DEATH_AFTER_MS, STORE_BUSY_MS
+from world.limits import AVATAR_LINGER_S, DEATH_AFTER_MS, FORMAT_LOOK_MS, STORE_BUSY_MS
 from world.unit_document import UnitDocument
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -212,6 +212,7 @@ async def comes_back(running: Cluster, client: Client) -> None:
     assert (before["format"], before["owner"]) == (1, "")
     items = Counter(before["data"]["entities"][str(client.avatar)]["items"])
     assert items.total() == 1
+    await asyncio.sleep(2 * FORMAT_LOOK_MS / 1_000)  # by then every server has looked: whoever takes it writes format 2
     await client.refresh()
     await retried(lambda: client.connect(resume=False), 20)
     assert client.inventory == items
