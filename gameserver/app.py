@@ -35,11 +35,11 @@ async def begin(service: Service, mesh: Mesh, store: Store) -> GameServer:
 async def claim(documents: Documents, mesh: Mesh) -> Claim:
     """Claim a generation in the store and go on in the mesh as that one. Claims again where the mesh, told of a former
     life meanwhile, has risen above the claim."""
-    found = await claim_generation(documents, mesh.me.id, at_least=mesh.me.generation)
-    while found.generation < mesh.me.generation:
-        found = await claim_generation(documents, mesh.me.id, at_least=mesh.me.generation)
-    mesh.rise(found.generation)
-    return found
+    while True:
+        life = await claim_generation(documents, mesh.me.id, at_least=mesh.me.generation)
+        if life.generation >= mesh.me.generation:
+            mesh.rise(life.generation)
+            return life
 
 
 def build(service: Service, mesh: Mesh, documents: Documents, life: Claim) -> GameServer:

@@ -12,10 +12,14 @@ _SURELY_FITS = limits.STORE_KEY_BYTES // 4  # characters: none takes more than f
 
 def check_key(key: str) -> None:
     """``{kind}:{rest}``, both non-empty, printable, at most STORE_KEY_BYTES of UTF-8. Raises TooLarge."""
-    if not 0 < key.find(":") < len(key) - 1 or not key.isprintable():
+    if not _well_formed(key):
         raise TooLarge(f"malformed key {key[:64]!r}")
     if len(key) > _SURELY_FITS and len(key.encode()) > limits.STORE_KEY_BYTES:
         raise TooLarge(f"key of more than {limits.STORE_KEY_BYTES} bytes")
+
+
+def _well_formed(key: str) -> bool:
+    return 0 < key.find(":") < len(key) - 1 and key.isprintable()
 
 
 def check_value(value: bytes) -> None:
@@ -34,13 +38,11 @@ def check_write(write: BatchedWrite) -> None:
 
 def surely_sound(write: BatchedWrite) -> bool:
     """``check_write`` would raise nothing: one call for nearly all of a message's writes. False: look closely."""
-    key = write.key
     return (
         write.op in _WRITES
         and len(write.value) <= limits.STORE_VALUE_BYTES
-        and 0 < key.find(":") < len(key) - 1
-        and len(key) <= _SURELY_FITS
-        and key.isprintable()
+        and len(write.key) <= _SURELY_FITS
+        and _well_formed(write.key)
     )
 
 

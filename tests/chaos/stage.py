@@ -19,7 +19,7 @@ from tests.chaos.proxy import Network
 from tests.chaos.snapshot import Opening, Snapshots, Unreadable
 from tests.support.cluster import START_S, Cluster, projectk
 from tests.support.couchbase_mock import CouchbaseMock
-from tests.support.processes import alive, wait_until
+from tests.support.processes import alive, free_port, wait_until
 
 SETTLE_S = 30.0  # an intent's term, twice, and the sweep's rounds
 OPERATION_S = 180.0  # a deployment of everything
@@ -159,12 +159,6 @@ def _is_quiet(snapshots: Snapshots) -> bool:
         return not any(held(snapshots.read()))
     except Unreadable:
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def free_row(count: int) -> int:

@@ -1,7 +1,8 @@
-"""Looking at and waiting for processes by pid; nothing here ever kills by name."""
+"""Looking at and waiting for processes by pid, and a port for one; nothing here ever kills by name."""
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,13 @@ def wait_until(true: Callable[[], bool], timeout_s: float, what: str) -> None:
     while not true():
         assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}"
         time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """That nobody listens at just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def resident_bytes(pid: int) -> int:

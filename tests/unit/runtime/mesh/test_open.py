@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -14,6 +13,7 @@ from runtime.mesh.api import DeadlineExceeded
 from runtime.service import Service, StartRefused
 from tests.support import aio
 from tests.support.mesh import until
+from tests.support.processes import free_port
 from world.ids import NodeId
 from world.messages import Awake, Detach, Interest
 
@@ -62,12 +62,6 @@ class Proxy:
         except OSError:
             pass
         writer.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def member(stack: AsyncExitStack, role: str, node: str, **settings: Any) -> tuple[Service, ZmqMesh]:

@@ -19,6 +19,7 @@ from runtime.mesh.zmq_transport import Watched, ZmqTransport, end_context
 from runtime.service import Service
 from tests.support import aio
 from tests.support.mesh import ZmqBackend, run_zmq, until
+from tests.support.processes import free_port
 from world.ids import NodeId
 from world.limits import (
     CONNECT_TIMEOUT_MS,
@@ -438,7 +439,7 @@ def test_what_is_sent_in_one_turn_is_handed_over_once_and_in_order(context: zmq.
 
 def test_a_context_that_does_not_end_keeps_nobody() -> None:
     context: zmq.Context[Socket] = zmq.Context()
-    endpoint = f"tcp://127.0.0.1:{_free_port()}"
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
     unsent = context.socket(zmq.PUSH)
     unsent.set(zmq.LINGER, -1)
     unsent.connect(endpoint)
@@ -450,12 +451,6 @@ def test_a_context_that_does_not_end_keeps_nobody() -> None:
     late.bind(endpoint)  # now it may go
     assert late.recv() == b"for nobody yet"
     assert end_context(reader, CONTEXT_END_MS)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- a readable FD that nobody reads ---------------------------------------------------------------------------------
