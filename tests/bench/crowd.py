@@ -5,21 +5,26 @@ import asyncio
 import json
 import os
 import random
+import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import httpx
+import uvloop
 from rich.console import Console
 
 from cluster.bots.client import Client, ClientError, Json, Outcome
 from gateway.rate import TokenBucket
 from tests.bench.measuring import Meter, Phase
-from tests.support.cluster import Cluster
+from tests.bench.rich_world import Place, write_rich_world
+from tests.chaos.snapshot import read_documents
+from tests.support.cluster import Cluster, cluster
 from tests.support.ledger import Told, violations
 from world.audit import audit, settled
 from world.limits import BOT_COMMAND_S, CLIENT_MESSAGES_PER_S
@@ -116,6 +121,7 @@ def reason(error: BaseException | None) -> str:
 
 
 ClientT = TypeVar("ClientT", bound=Asker)
+T = TypeVar("T")
 
 
 async def enter(
@@ -159,9 +165,36 @@ async def rest(load: Load, busy: Callable[[], bool]) -> None:
         await asyncio.sleep(PACE_S)
 
 
+def notes_of(load: Load, crowd: Sequence[Asker]) -> dict[str, Any]:
+    return {
+        "refused": dict(load.refused),
+        "paced": load.paced,
+        "lost": sum(client.lost.is_set() for client in crowd),
+        "servers": dict(sorted(Counter(client.server for client in crowd).items())),
+    }
+
+
 def guest_number(avatar: int) -> int:
     """How many guests came before, in a world without accounts."""
     return (avatar & 0xFFFFFFFF) - 1
+
+
+def on_rich_cluster(
+    play: Callable[[Cluster], Coroutine[Any, Any, T]],
+    standing: Sequence[Place],
+    carried: Sequence[Mapping[str, int]] = (),
+    **flags: object,
+) -> tuple[T, dict[str, bytes], list[str]]:
+    """On a cluster of its own, in a rich world, until its stop: (what ``play`` came to, the documents that are left,
+    what was wrong with the stop). Avatars stay with the servers that they are placed at."""
+    with tempfile.TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        folder = Path(name)
+        runner.run(write_rich_world(folder / "var", SEED, standing, carried))
+        with cluster(folder, **flags, balance="off") as running:
+            played = runner.run(play(running))
+            code = running.stop(timeout_s=CLUSTER_STOP_S)
+            documents = read_documents(running.data / "store" / "world.sqlite")
+    return played, documents, [f"the cluster ended with {code}"] if code else []
 
 
 def judge(told: dict[int, Told], documents: dict[str, bytes]) -> list[str]:
@@ -189,6 +222,8 @@ def show_end(console: Console, report: dict[str, Any], well: str) -> None:
     console.print(f"{report['machine']['cores']} cores, load {report['machine']['load']} at the end")
 
 
-def save(report: dict[str, Any], out: Path | None) -> None:
+def end(report: dict[str, Any], out: Path | None) -> NoReturn:
+    """Keep the report where that was asked for; the exit code says whether all was well."""
     if out is not None:
         out.write_text(json.dumps(report, indent=2) + "\n")
+    sys.exit(int(bool(report["problems"] or report["lost"])))

@@ -7,9 +7,6 @@ whatever was acknowledged is in the store, exactly once.
 """
 
 import asyncio
-import sys
-import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,31 +14,30 @@ from typing import Annotated, Any
 import httpx
 import orjson
 import typer
-import uvloop
 from rich.console import Console
 
 from cluster.bots.client import Json, Outcome
 from tests.bench.crowd import (
     BASELINE,
-    CLUSTER_STOP_S,
     SEED,
     SETTLE_S,
     Asker,
     Load,
+    end,
     enter,
     guest_number,
     judge,
     measure,
+    notes_of,
+    on_rich_cluster,
     report_of,
     rest,
-    save,
     show_end,
 )
 from tests.bench.measuring import Meter, Phase, show_phases
-from tests.bench.rich_world import TREES_PER_REGION, Place, places, write_rich_world
+from tests.bench.rich_world import TREES_PER_REGION, Place, places
 from tests.chaos.checks import PERHAPS
-from tests.chaos.snapshot import read_documents
-from tests.support.cluster import Cluster, cluster
+from tests.support.cluster import Cluster
 from world.ids import natural_region
 from world.limits import CLIENT_COMMANDS_IN_FLIGHT
 
@@ -85,10 +81,7 @@ async def play(
             phases.append(await measure(load, meter, op, lasts_s, begin))
             await rest(load, lambda: any(client.busy for client in crowd))
         notes = {
-            "refused": dict(load.refused),
-            "paced": load.paced,
-            "lost": sum(client.lost.is_set() for client in crowd),
-            "servers": dict(sorted(Counter(client.server for client in crowd).items())),
+            **notes_of(load, crowd),
             "own_region": await own_region(http, running, crowd),
         }
         for client in crowd:
@@ -140,21 +133,18 @@ def gathers(
     """
     spots = places(SEED, regions)
     standing = [spots[n % len(spots)] for n in range(clients)]
-    with tempfile.TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        folder = Path(name)
-        runner.run(write_rich_world(folder / "var", SEED, standing))
-        flags = {"gameservers": gameservers, "gateways": gateways, "placement": placement, "balance": "off"}
-        with cluster(folder, **flags) as running:
-            phases, crowd, notes = runner.run(play(running, standing, in_flight, seconds))
-            code = running.stop(timeout_s=CLUSTER_STOP_S)
-            documents = read_documents(running.data / "store" / "world.sqlite")
-    problems = judge({client.avatar: client.heard for client in crowd}, documents)
-    problems += [f"the cluster ended with {code}"] if code else []
+    (phases, crowd, notes), documents, problems = on_rich_cluster(
+        lambda running: play(running, standing, in_flight, seconds),
+        standing,
+        gameservers=gameservers,
+        gateways=gateways,
+        placement=placement,
+    )
+    problems += judge({client.avatar: client.heard for client in crowd}, documents)
     acknowledged = sum(client.heard.acknowledged.total() for client in crowd)
     report = report_of(phases, 1, **notes, acknowledged=acknowledged, problems=problems)
     show(report, f"{clients} clients, {in_flight} in flight each, {regions} regions")
-    save(report, out)
-    sys.exit(int(bool(problems or notes["lost"])))
+    end(report, out)
 
 
 def show(report: dict[str, Any], asked: str) -> None:

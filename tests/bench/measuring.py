@@ -32,6 +32,11 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     return ordered[max(0, int(rank) - 1)]
 
 
+def spread(latencies_ms: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(latencies_ms)
+    return {f"p{percent}_ms": round(percentile(ordered, percent), 2) for percent in (50, 95, 99)}
+
+
 @dataclass
 class Reading:
     """Counters at one moment, for differences."""
@@ -81,7 +86,7 @@ class Phase:
 
     def document(self) -> dict[str, Any]:
         seconds = self.after.at_s - self.before.at_s
-        done, ordered = len(self.latencies_ms), sorted(self.latencies_ms)
+        done = len(self.latencies_ms)
         cpu_s = {role: s - self.before.cpu_s.get(role, 0.0) for role, s in self.after.cpu_s.items()}
         store = self.after.store - self.before.store
         return {
@@ -89,9 +94,7 @@ class Phase:
             "seconds": round(seconds, 2),
             "done": done,
             "per_s": round(done / seconds, 1),
-            "p50_ms": round(percentile(ordered, 50), 2),
-            "p95_ms": round(percentile(ordered, 95), 2),
-            "p99_ms": round(percentile(ordered, 99), 2),
+            **spread(self.latencies_ms),
             "store_writes_each": round(store["writes"] / max(1, done), 3),
             "store_messages_each": round(store["messages"] / max(1, done), 3),
             "commits_per_s": round(store["groups"] / seconds, 1),

@@ -9,17 +9,13 @@ its trades have left it.
 
 import asyncio
 import random
-import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
-import uvloop
 from rich.console import Console
 
 from cluster.bots.client import ClientError, Json
@@ -28,26 +24,26 @@ from cluster.operators.found import find
 from runtime.settings import Settings
 from tests.bench.crowd import (
     BASELINE,
-    CLUSTER_STOP_S,
     PACE_S,
     SEED,
     SETTLE_S,
     Asker,
     Load,
+    end,
     enter,
     guest_number,
     judge,
     measure,
+    notes_of,
+    on_rich_cluster,
     reason,
     report_of,
     rest,
-    save,
     show_end,
 )
-from tests.bench.measuring import Meter, Phase, percentile, show_phases
-from tests.bench.rich_world import places, write_rich_world
-from tests.chaos.snapshot import read_documents
-from tests.support.cluster import Cluster, cluster
+from tests.bench.measuring import Meter, Phase, show_phases, spread
+from tests.bench.rich_world import places
+from tests.support.cluster import Cluster
 from world.limits import AVATAR_HOLDS_ITEMS, BOT_COMMAND_S
 
 BRINGS = AVATAR_HOLDS_ITEMS // 2  # pieces: as many trades a pair can make
@@ -182,21 +178,13 @@ async def play(running: Cluster, count: int, seconds: float) -> tuple[list[Phase
         phases.append(await measure(load, meter, TRADE, seconds, trade))
         await rest(load, lambda: any(pair.trading for pair in pairs))
         notes = {
-            "refused": dict(load.refused),
-            "paced": load.paced,
-            "lost": sum(client.lost.is_set() for client in crowd),
-            "servers": dict(sorted(Counter(client.server for client in crowd).items())),
+            **notes_of(load, crowd),
             "across": sum(pair.across for pair in pairs),
-            "commits": {name: _spread(found) for name, found in load.latencies_ms.items() if name.startswith(COMMIT)},
+            "commits": {name: spread(found) for name, found in load.latencies_ms.items() if name.startswith(COMMIT)},
         }
         for client in crowd:
             await client.close()
     return phases, pairs, notes
-
-
-def _spread(found: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(found)
-    return {f"p{percent}_ms": round(percentile(ordered, percent), 2) for percent in (50, 95, 99)}
 
 
 def trades(
@@ -222,27 +210,21 @@ def trades(
     spots = places(SEED, REGIONS)
     standing = [spots[n // 2 % len(spots)] for n in range(2 * pairs)]
     carried = [{"wood": BRINGS} if n % 2 == 0 else {"stone": BRINGS} for n in range(2 * pairs)]
-    with tempfile.TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        folder = Path(name)
-        runner.run(write_rich_world(folder / "var", SEED, standing, carried))
-        with cluster(folder, gameservers=gameservers, gateways=gateways, balance="off") as running:
-            phases, crowd, notes = runner.run(play(running, pairs, seconds))
-            code = running.stop(timeout_s=CLUSTER_STOP_S)
-            documents = read_documents(running.data / "store" / "world.sqlite")
+    (phases, crowd, notes), documents, problems = on_rich_cluster(
+        lambda running: play(running, pairs, seconds), standing, carried, gameservers=gameservers, gateways=gateways
+    )
     for pair in crowd:
         pair.account()
-    problems = judge({side.avatar: side.heard for pair in crowd for side in (pair.inviter, pair.partner)}, documents)
-    problems += [f"the cluster ended with {code}"] if code else []
+    problems += judge({side.avatar: side.heard for pair in crowd for side in (pair.inviter, pair.partner)}, documents)
     report = report_of(phases, COMMANDS, **notes, done=sum(pair.trades for pair in crowd), problems=problems)
     show(report, f"{pairs} pairs, {notes['across']} of them on two servers")
-    save(report, out)
-    sys.exit(int(bool(problems or notes["lost"])))
+    end(report, out)
 
 
 def show(report: dict[str, Any], asked: str) -> None:
     console = Console(highlight=False, width=130)
     console.print(f"{asked}; avatars by server {report['servers']}")
     show_phases(console, report["phases"])
-    for name, spread in report["commits"].items():
-        console.print(f"{name} server: {', '.join(f'{key} {value}' for key, value in spread.items())}")
+    for name, found in report["commits"].items():
+        console.print(f"{name} server: {', '.join(f'{key} {value}' for key, value in found.items())}")
     show_end(console, report, f"{report['done']:,} trades acknowledged; everybody holds exactly what they have left")
