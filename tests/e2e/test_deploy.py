@@ -166,6 +166,7 @@ async def roll(running: Cluster, source: Path) -> dict[int, Told]:
             install(source)
             view, together, written = await asyncio.to_thread(deployed, running)
             rolled(running, view, together, written)
+            await asyncio.sleep(2 * FORMAT_LOOK_MS / 1_000)  # by then every server has looked, and writes format 2
             for p in everyone:
                 p.brought.clear()
             await eventually(lambda: any(2 in p.brought for p in everyone), 30, "the new rule is in force")
@@ -212,7 +213,6 @@ async def comes_back(running: Cluster, client: Client) -> None:
     assert (before["format"], before["owner"]) == (1, "")
     items = Counter(before["data"]["entities"][str(client.avatar)]["items"])
     assert items.total() == 1
-    await asyncio.sleep(2 * FORMAT_LOOK_MS / 1_000)  # by then every server has looked: whoever takes it writes format 2
     await client.refresh()
     await retried(lambda: client.connect(resume=False), 20)
     assert client.inventory == items
