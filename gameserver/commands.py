@@ -24,8 +24,9 @@ from world.limits import CLIENT_COMMANDS_IN_FLIGHT, COMMAND_DEADLINE_MS, RETRY_A
 from world.messages import Busy, ClientCommand, CommandResult, Key, Message, Moved
 from world.results import Outcome, Refusal, command_key
 from world.rules import COMMANDS, Context, SavedBy, digest, perform
+from world.unit_size import FULL
 
-TRANSIENT = frozenset({"busy", "unreachable", "store_unavailable", "moved"})  # about now, not about the command
+TRANSIENT = frozenset({"busy", "unreachable", "store_unavailable", "moved", FULL})  # about now, not about the command
 
 
 class Commands:
@@ -130,7 +131,7 @@ class Commands:
             async with asyncio.timeout(COMMAND_DEADLINE_MS / 1_000):
                 await self._settled(owned, key)
                 outcome = await self._saved(owned, key) or await self._perform(message, key)
-                if outcome.ok and COMMANDS[message.op].saved_by is SavedBy.TRANSFER:
+                if outcome.ok and _brings(message.op):
                     outcome = await self._brought(owned, key)
         except (TimeoutError, Fenced, StoreGone):
             if not owned.gone and self._store_silent_ms() > 0:
@@ -138,6 +139,8 @@ class Commands:
             return Busy(owned.key, RETRY_AFTER_MS)
         except Refusal as refusal:  # settled while it ran: a newer session has come
             outcome = Outcome.refused(refusal)
+        if outcome.code == FULL:  # nothing happened, whoever has the avatar's unit by now
+            return self._result(message, outcome)
         if outcome.code == "moved" or owned.gone:
             return Moved(owned.key, "", 0, owned.unit.epoch)
         if not owned.serving:  # being handed off: whoever has the unit in the end runs it again, with the same keys
@@ -156,6 +159,9 @@ class Commands:
         target = message.args.get("target")
         if isinstance(target, int) and not await self._awake(target):
             return Outcome(False, {}, "unreachable", f"{unit_of(target)} is in sight, and its owner is not heard")
+        owned = self._table.get(avatar_unit(message.avatar))
+        if owned is not None and owned.unit.size.full and _brings(message.op):
+            return Outcome(False, {}, FULL, "too much is kept of the avatar already")
         try:
             return Outcome(True, await perform(Context(self._runtime, message.avatar, key), message.op, message.args))
         except Refusal as refusal:
@@ -206,6 +212,11 @@ class Commands:
         op = message.op if message.op in COMMANDS else "unknown"
         self._metric.labels(op, "ok" if outcome.ok else outcome.code).inc()
         return CommandResult(message.number, outcome.ok, outcome.code, outcome.detail, outcome.value)
+
+
+def _brings(op: str) -> bool:
+    """Whether a transfer is to bring something to the actor's unit."""
+    return op in COMMANDS and COMMANDS[op].saved_by is SavedBy.TRANSFER
 
 
 def _metric(registry: CollectorRegistry) -> Metric:

@@ -19,7 +19,7 @@ from gameserver.placing import Destinations
 from gameserver.presence import Presence, Presences
 from gameserver.records import OwnerHead, parse
 from gameserver.state import StateSide
-from gameserver.units import Fenced, Owned, StoreGone, UnitTable
+from gameserver.units import Fenced, Owned, StoreGone, UnitFull, UnitTable
 from runtime.mesh.api import DeadlineExceeded, Mesh, Refused, Sender, Unreachable
 from runtime.notes import Notes
 from runtime.service import Service
@@ -216,11 +216,11 @@ class Handing:
     async def _settle(self, giving: Giving) -> tuple[Event, None]:
         try:
             await self._table.settle(giving.owned, HANDOFF_SETTLE_MS)
+        except (Fenced, UnitFull):
+            return Event.LOST, None
         except StoreGone as gone:
             giving.problem = gone.code
             return Event.UNSETTLED, None
-        except Fenced:
-            return Event.LOST, None
         giving.owned.offered = True
         return Event.SETTLED, None
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gameserver.documents import sleep_ms
 from gameserver.ownership import Contended, Location, NoSuchUnit, Ownership
-from gameserver.units import Fenced, Owned, StoreGone, UnitTable
+from gameserver.units import Fenced, Owned, StoreGone, UnitFull, UnitTable
 from runtime.mesh.api import DeadlineExceeded, Mesh, Refused, Sender, Unreachable
 from runtime.service import Service
 from world.fence import EpochFence
@@ -51,7 +51,7 @@ class Routing:
         take: bool = True,
     ) -> Message:
         """The owner's answer, from ``here`` if that is me. A unit of nobody's is taken, unless ``take`` is False.
-        Raises Refusal: the rule's, or unreachable, store_unavailable, no_such_target."""
+        Raises Refusal: the rule's, or unreachable, store_unavailable, unit_full, no_such_target."""
         end = self._clock.monotonic_ms() + deadline_ms
         problem = "unreachable"
         while True:
@@ -62,6 +62,8 @@ class Routing:
                 problem = "busy"
             except (Fenced, Contended):
                 problem = "busy"
+            except UnitFull as full:
+                raise Refusal(full.code, unit) from full
             except StoreGone as gone:
                 problem = gone.code
             except NoSuchUnit as missing:
@@ -166,8 +168,8 @@ async def serve_unit(
     here: Callable[[Owned], Awaitable[Message]],
 ) -> Message:
     """What an owner does with a message for a unit: serve it, or say where it is. A unit whose document names me,
-    though I do not hold it, is adopted. Raises Refused: ``store_unavailable``, ``no_such_target``, and what ``here``
-    refuses, with its code."""
+    though I do not hold it, is adopted. Raises Refused: ``store_unavailable``, ``unit_full``, ``no_such_target``, and
+    what ``here`` refuses, with its code."""
     try:
         owned = table.get(unit)
         if owned is not None and to_epoch > owned.unit.epoch and not await ownership.check(owned, to_epoch):

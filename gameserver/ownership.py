@@ -16,9 +16,9 @@ from gameserver.death import DeathWatch
 from gameserver.documents import NOT_THERE, Documents, Overtaken
 from gameserver.owned_lists import OwnedLists
 from gameserver.records import OwnerHead, parse
-from gameserver.units import Owned, StoreGone, UnitTable
+from gameserver.units import Owned, StoreGone, UnitFull, UnitTable
 from runtime.service import Service
-from runtime.store.api import Ambiguous, Document, Unavailable
+from runtime.store.api import Ambiguous, Document, TooLarge, Unavailable
 from world.ids import NodeId
 from world.limits import LOCATIONS, STORE_GIVE_UP_MS, TAKE_TRIES, TAKES_IN_FLIGHT
 from world.messages import Moved
@@ -266,8 +266,9 @@ class Ownership:
         return await self._table.release(owned, give_up_ms)
 
     def dropped(self, owned: Owned) -> None:
-        """It is not mine any more. What left with open intents stays listed, for a sweep."""
-        if not owned.unit.has_intents:
+        """It is not mine any more. What left with open intents stays listed, for a sweep; so does one that is too
+        large to be written, whose document still names me."""
+        if not owned.unit.has_intents and not owned.too_large:
             self._lists.discard(owned.key)
 
     async def check(self, owned: Owned, epoch: int) -> bool:
@@ -282,12 +283,15 @@ class Ownership:
         return owned.serving
 
     async def _guard(self, work: Awaitable[T]) -> T:
-        """The store's silence as StoreGone; so is a document that cannot be read: its unit is out of reach until
-        somebody mends it, and nothing else is."""
+        """The store's silence as StoreGone; so is a document that cannot be read, or is too large to be written: its
+        unit is out of reach until somebody mends it, and nothing else is."""
         try:
             return await work
         except BadDocument as error:
             self._service.log.error("unreadable document", problem=str(error))
             raise StoreGone(str(error)) from error
+        except TooLarge as error:
+            self._service.log.error("document too large", problem=str(error))
+            raise UnitFull(str(error)) from error
         except (Unavailable, Ambiguous) as error:
             raise StoreGone(str(error)) from error

@@ -23,11 +23,12 @@ from gameserver.state import StateSide
 from gameserver.units import Owned, UnitTable
 from runtime.mesh.api import Mesh, Refused, Sender
 from runtime.service import Service
-from runtime.store.api import Ambiguous, Document, Unavailable
+from runtime.store.api import Ambiguous, Document, TooLarge, Unavailable
 from world.handoff import Effect, Event, Role, destination
 from world.limits import HANDOFF_AHEAD_MS, HANDOFF_COMMIT_MS, HANDOFF_OFFER_MS, HANDOFFS_AHEAD, HANDOFFS_COMING
 from world.messages import HandedAvatar, HandedOver, HandOff, HandOffAhead, Json, MoveAnswers, Ok
 from world.unit import BadDocument, Unit
+from world.unit_size import FULL
 
 PAUSES_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0)
 
@@ -244,6 +245,9 @@ class Receiving:
             return Event.OVERTAKEN
         except (Unavailable, Ambiguous):
             offer.problem = "store_unavailable"
+            return Event.SILENT
+        except TooLarge:
+            offer.problem = FULL
             return Event.SILENT
         unit.landed(version, cas)
         return Event.COMMITTED

@@ -22,7 +22,7 @@ from gameserver.invoking import Invoking, Routing
 from gameserver.motion_document import MotionLog
 from gameserver.observe import Observer, measure
 from gameserver.owned_lists import OwnedLists
-from gameserver.ownership import NoSuchUnit, Ownership
+from gameserver.ownership import Contended, NoSuchUnit, Ownership
 from gameserver.presence import Presences
 from gameserver.receiving import Receiving
 from gameserver.records import Claim, OwnerHead
@@ -33,7 +33,7 @@ from gameserver.trading import Trading
 from gameserver.trading_sweep import IntentSweep
 from gameserver.trading_talks import Talks
 from gameserver.transfers import Transfers
-from gameserver.units import Owned, UnitTable
+from gameserver.units import Owned, StoreGone, UnitTable
 from runtime.drain import drainable
 from runtime.mesh.api import Mesh, Sender
 from runtime.notes import Notes
@@ -84,7 +84,9 @@ class GameServer:
         self.notes = Notes(mesh, service.clock)
         self.watch = DeathWatch(service, documents, mesh, claim, self.notes, self._died)
         self.lists = OwnedLists(service, documents, claim.generation)
-        self.table = UnitTable(service, documents, claim.generation, self._landed, self._dropped, self._fenced)
+        self.table = UnitTable(
+            service, documents, claim.generation, self._landed, self._dropped, self._fenced, self._too_large
+        )
         self.state = StateSide(service, mesh, ground.walkable, self._owner_hint)
         self.motion = MotionLog(service, documents, claim.generation, self.state.motion_rows)
         self.presences = Presences(service, mesh, self.watch.may_speak)
@@ -306,6 +308,18 @@ class GameServer:
     def _fenced(self, owned: Owned) -> None:
         self.notes.note("fenced", unit=owned.key, node=self.service.node_id, epoch=owned.unit.epoch)
 
+    def _too_large(self, owned: Owned) -> None:
+        """Dropped for it: taken anew at once, as its document has it, for whoever needs it and what is under way."""
+        self.notes.note("too_large", unit=owned.key, node=self.service.node_id, epoch=owned.unit.epoch)
+        if not self.service.stopping.is_set():
+            self.service.spawn(self._take_anew(owned.key), f"take {owned.key} anew")
+
+    async def _take_anew(self, unit: str) -> None:
+        try:
+            await self.ownership.take(unit)
+        except (StoreGone, NoSuchUnit, Contended) as problem:
+            self._log.warning("not taken anew", unit=unit, reason=problem.code)
+
     def _adopted(self, unit: Unit, last: OwnerHead) -> None:
         """Taken; from a dead owner, where there was one."""
         if last.owner and last.owner != self.service.node_id:
@@ -337,6 +351,8 @@ class GameServer:
                 "avatars_present": ("Avatars in the world here", lambda: len(self.presences)),
                 "unit_writes": ("Unit writes that landed", lambda: table.writes),
                 "unit_fenced": ("Units lost to another owner", lambda: table.fenced),
+                "unit_too_large": ("Units read anew, too large for the store", lambda: table.too_large),
+                "units_full": ("Units that take nothing more", lambda: sum(o.unit.size.full for o in table)),
                 "unit_takes": ("Units taken", lambda: self.ownership.takes),
                 "store_ambiguous": ("Writes whose answer left their fate open", lambda: documents.ambiguous),
                 "store_retries": ("Store calls tried again", lambda: documents.retries),

@@ -14,9 +14,9 @@ from gameserver.death import DeathWatch
 from gameserver.documents import Documents, Overtaken, sleep_ms
 from gameserver.ownership import Contended, Ownership
 from gameserver.records import OwnedList, OwnerHead, motion_key, owned_key_parts, parse
-from gameserver.units import StoreGone
+from gameserver.units import StoreGone, UnitFull
 from runtime.service import Service
-from runtime.store.api import Ambiguous, Document, Unavailable
+from runtime.store.api import Ambiguous, Document, TooLarge, Unavailable
 from world.ids import NodeId
 from world.limits import STORE_GIVE_UP_MS, SWEEP_DELAY_MS, SWEEP_MS, SWEEP_UNITS_PER_S
 from world.unit import BadDocument, Unit
@@ -116,8 +116,8 @@ class Sweeper:
         for unit in units:
             try:
                 settled = await self._settle(life, unit) and settled
-            except BadDocument as error:  # it stays as it is; whoever needs it finds it unreadable too
-                self._log.error("unreadable document", problem=str(error))
+            except (BadDocument, TooLarge, UnitFull) as error:  # it stays as it is; who needs it finds it so too
+                self._log.error("unreadable or too large", unit=unit, problem=str(error))
             await sleep_ms(1_000 / SWEEP_UNITS_PER_S)
         return settled and await self._documents.remove(key, cas, give_up_ms=STORE_GIVE_UP_MS)
 

@@ -18,7 +18,7 @@ from runtime.mesh.api import Refused, Sender
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Unavailable
 from world.fence import EpochFence
-from world.limits import RPC_DEADLINE_MS, STORE_GIVE_UP_MS, TX_LOCK_MS, TX_TOLD_MS
+from world.limits import RPC_DEADLINE_MS, STORE_GIVE_UP_MS, TX_LOCK_MS, TX_TOLD_MS, UNIT_FULL_BYTES
 from world.message_values import Change, Hold
 from world.messages import Decided, Json, Key, Lock, Message, Ok
 from world.results import Refusal
@@ -33,6 +33,7 @@ from world.transaction_document import (
     is_of,
     transaction_id,
 )
+from world.unit_size import FULL, weight
 
 FENCED = "fenced"  # the acting avatar has another owner by now
 
@@ -84,13 +85,16 @@ class Trading:
     async def transact(self, owned: Owned, changes: Iterable[Change], key: Key, result: Json | None) -> None:
         """Return once it is committed, now or by an earlier run. ``owned``: the acting avatar's unit; ``key``: the
         transaction's, made from the command's. Raises Refusal: a unit's (not_enough, no_room, …), ``busy``,
-        ``unreachable``, ``store_unavailable``; Fenced, StoreGone where only the wait is over."""
+        ``unit_full``, ``unreachable``, ``store_unavailable``; Fenced, StoreGone where only the wait is over."""
         if owned.unit.results.find(key) is not None:
             await self._table.committed(owned, owned.unit.awaited)
             return
         run = self._runs.get(transaction_id(key))
         if run is None:
-            run = self._begin(owned, holds_of(changes, key, result), transaction_id(key))
+            holds = holds_of(changes, key, result)
+            if weight(holds) > UNIT_FULL_BYTES:  # no unit would take it, nor the store the intent
+                raise Refusal(FULL, "more than one transaction may move")
+            run = self._begin(owned, holds, transaction_id(key))
         problem = await asyncio.shield(run.ended)
         if problem is not None:
             raise Refusal(problem.code, problem.detail)

@@ -10,7 +10,9 @@ a version awaits it::
     await table.committed(owned, pending.version)       Fenced, StoreGone
 
 A caller's wait is bounded by STORE_GIVE_UP_MS; the change stays joined all the same, and has its effect once when its
-write lands. A write that finds the unit taken by somebody else drops the unit: nothing is sent of it any more.
+write lands. A write that finds the unit taken by somebody else drops the unit: nothing is sent of it any more. So does
+one that the store refuses as too large, which ``world.unit_size`` is there to prevent: what was not acknowledged is
+undone by reading the unit anew, and no other unit is harmed.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from runtime.store.api import Ambiguous, Durability, TooLarge, Unavailable
 from world.entity import COMMIT
 from world.limits import STORE_GIVE_UP_MS, WRITE_BEHIND_MS
 from world.unit import Property, Unit
+from world.unit_size import FULL
 
 
 class Fenced(Exception):
@@ -33,6 +36,12 @@ class StoreGone(Exception):
     """The store did not answer in time. What was begun may still land, once."""
 
     code = "store_unavailable"
+
+
+class UnitFull(StoreGone):
+    """The store takes no document as large as the unit would be. What was begun has not happened."""
+
+    code = FULL
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +56,7 @@ class Owned:
     offer_cas: int = 0  # the token under which it was handed to me; 0: taken otherwise
     handed_ms: int = 0  # world time at which it was handed to me
     gone: bool = False  # released or fenced
+    too_large: bool = False  # for the store: dropped, to be taken anew as it was last written
     writing: bool = False
     rings: int = 0  # event streams begun under this epoch
     motion_version: int = 0  # an avatar's, when it was last present under this epoch
@@ -64,7 +74,8 @@ class Owned:
 
 class UnitTable:
     """All units of this server. ``on_landed(owned, changes)`` follows a commit, ``on_dropped(owned)`` a loss;
-    ``on_fenced(owned)`` precedes one by a write that came too late."""
+    ``on_fenced(owned)`` precedes one by a write that came too late; ``on_too_large(owned)`` follows one by a write that
+    the store does not take."""
 
     def __init__(
         self,
@@ -74,6 +85,7 @@ class UnitTable:
         on_landed: Callable[[Owned, list[Property]], None],
         on_dropped: Callable[[Owned], None],
         on_fenced: Callable[[Owned], None] = lambda owned: None,
+        on_too_large: Callable[[Owned], None] = lambda owned: None,
     ) -> None:
         self._service = service
         self._clock = service.clock
@@ -83,10 +95,12 @@ class UnitTable:
         self._on_landed = on_landed
         self._on_dropped = on_dropped
         self._on_fenced = on_fenced
+        self._on_too_large = on_too_large
         self._units: dict[str, Owned] = {}
         self._behind: set[Owned] = set()  # to be written with the next group
         self.writes = 0
         self.fenced = 0
+        self.too_large = 0
 
     # -- the table ---------------------------------------------------------------------------------------------------
     def get(self, key: str) -> Owned | None:
@@ -116,7 +130,7 @@ class UnitTable:
         self._on_dropped(owned)
         for _, future in owned.waiters:
             if not future.done():
-                future.set_exception(Fenced(owned.key))
+                future.set_exception((UnitFull if owned.too_large else Fenced)(owned.key))
         owned.waiters.clear()
 
     # -- persistence -------------------------------------------------------------------------------------------------
@@ -169,8 +183,20 @@ class UnitTable:
         except Overtaken:
             self._fence(owned)
             self.drop(owned)
+        except TooLarge as error:
+            self._undo(owned, error)
         finally:
             owned.writing = False
+
+    def _undo(self, owned: Owned, error: TooLarge) -> None:
+        """Nothing of the write has landed, or ever will: the unit goes on from what the store holds."""
+        self.too_large += 1
+        self._log.error("unit too large, read anew", unit=owned.key, epoch=owned.unit.epoch, problem=str(error))
+        if owned.gone:
+            return
+        owned.too_large = True
+        self.drop(owned)
+        self._on_too_large(owned)
 
     def _fence(self, owned: Owned) -> None:
         """A write came too late: somebody else owns the unit."""
@@ -216,13 +242,17 @@ class UnitTable:
             raise Fenced(owned.key)
 
     async def reclaim(self, owned: Owned) -> None:
-        """Change the token of an offered unit by a write of its own, however long the store takes. Raises Overtaken."""
+        """Change the token of an offered unit by a write of its own, however long the store takes. Raises Overtaken,
+        also where the store does not take the unit any more."""
         write_id = self._documents.new_write_id()
         owned.writing = True
         version = owned.unit.begin_write()
         value = owned.unit.document(self._service.node_id, self._generation, write_id, self._documents.format)
         try:
             cas = await self._documents.write(owned.key, value, owned.unit.cas, write_id)
+        except TooLarge as error:
+            owned.too_large = True
+            raise Overtaken(owned.key, None) from error
         finally:
             owned.writing = False
         self.writes += 1
@@ -241,15 +271,17 @@ class UnitTable:
             while owned.writing:
                 await self.committed(owned, owned.unit.committed + 1, give_up_ms)
             await self._write_ownerless(owned, give_up_ms)
+        except (Fenced, UnitFull):
+            return True
         except (StoreGone, Unavailable):
             owned.closing = False
             self.touch(owned)
             return False
-        except Fenced:
-            return True
+        except TooLarge as error:
+            self._undo(owned, error)
         except Overtaken:
             self._fence(owned)
-        except (Ambiguous, TooLarge):
+        except Ambiguous:
             self._log.warning("released without an answer", unit=owned.key)  # the next taker raises the epoch anyway
         self.drop(owned)
         return True

@@ -24,7 +24,7 @@ from world.ids import NodeId
 from world.limits import NOTE_BYTES, REPAIR_NOTE_MS
 from world.messages import Noted
 
-KINDS = ("death", "handoff", "adoption", "fenced", "repair", "drain", "deploy")
+KINDS = ("death", "handoff", "adoption", "fenced", "too_large", "repair", "drain", "deploy")
 
 
 class Notes:

@@ -36,12 +36,22 @@ from world.ids import avatar_unit, region_unit
 from world.limits import FORMAT, REGROW_MS, REGROW_STEPS
 from world.message_values import Change, Hold
 from world.messages import Actor, Deliver, Json, Key
-from world.natural import natural
 from world.results import Outcome, Refusal, Results, fingerprint
 from world.transaction_document import sums
 from world.transaction_locks import Locks
 from world.transfer import Entry, Outbox, Received
-from world.unit_document import BadDocument, Data, Head, OutboxData, UnitDocument, compose, freeze
+from world.unit_document import (
+    BadDocument,
+    Data,
+    Head,
+    OutboxData,
+    UnitDocument,
+    compose,
+    entities_of,
+    freeze,
+    natural_entities,
+)
+from world.unit_size import FULL, Size
 
 __all__ = ["AttachNumber", "BadDocument", "Head", "Pending", "Property", "Unit", "View"]
 
@@ -103,6 +113,7 @@ class Unit:
         self.outbox = Outbox()
         self.received = Received()
         self.results = Results()
+        self.size = Size()
         self.given: dict[str, int] = {}
         self.gained: dict[str, int] = {}
         self.dirty: DurabilityClass | None = None  # urgency of what waits for the next write
@@ -126,16 +137,17 @@ class Unit:
     @staticmethod
     def new_region(x: int, y: int, seed: int) -> "Unit":
         """A region as the seed made it, to be inserted: epoch 1, dirty."""
-        return _fresh(Unit(region_unit(x, y), seed, _natural_entities(seed, x, y, {})))
+        return _fresh(Unit(region_unit(x, y), seed, natural_entities(seed, x, y, {})))
 
     @staticmethod
     def load(key: str, value: bytes, cas: int, seed: int) -> "Unit":
         """From a document of any format, at the epoch it has (see ``take``). Raises BadDocument."""
         document = UnitDocument.parse(value)
         stored = document.data.entities
-        unit = Unit(key, seed, _entities_of(key, seed, stored))
+        unit = Unit(key, seed, entities_of(key, seed, stored))
         unit._strays = {i: v for i, v in stored.items() if int(i) not in unit.entities}
         unit.cas = cas
+        unit.size = Size(len(value))
         unit.epoch = document.epoch
         unit.committed = unit._base_version = document.version
         unit.outbox = Outbox(document.outbox.last, {e.n: e for e in document.outbox.entries})
@@ -158,7 +170,7 @@ class Unit:
     # -- operations --------------------------------------------------------------------------------------------------
     def invoke(self, entity: int, mutator: str, args: Json, key: Key, actor: Actor | None = None) -> Pending:
         """Run a mutator once, whatever repeats. Raises Refusal (with the version it waits for): the rule's codes,
-        ``no_such_target``, ``no_such_mutator``, ``busy``, ``settled``, ``key_reused``."""
+        ``no_such_target``, ``no_such_mutator``, ``busy``, ``unit_full``, ``settled``, ``key_reused``."""
         try:
             return self._invoke(entity, mutator, args, key, actor)
         except Refusal as refusal:
@@ -175,16 +187,27 @@ class Unit:
             raise Refusal("no_such_target", f"{self.key} has no {entity}")
         if mutator not in real.TABLE.mutators:
             raise Refusal("no_such_mutator", f"{real.TABLE.name} has no {mutator}")
-        self.results.reserve(key)
+        self._reserve(key)
         act = Act(args, key, actor)
         try:
             value = self._run(real, mutator, act)
         except Refusal as refusal:
-            if refusal.code != "busy":  # remembered while the unit is held; joins the next write, needs none itself
-                self.results.save(key, digest, Outcome.refused(refusal))
+            if refusal.code not in ("busy", FULL):  # remembered while the unit is held; joins the next write
+                self._save(key, digest, Outcome.refused(refusal))
             raise
-        self.results.save(key, digest, Outcome(True, value))
+        self._save(key, digest, Outcome(True, value))
         return Pending(value, self.awaited)
+
+    def _reserve(self, key: Key) -> None:
+        """Room for one more result. Raises Refusal ``busy``, ``unit_full``."""
+        self.results.reserve(key)
+        if self.size.full:
+            self._mark(WRITE_BEHIND)  # the next write shows what is settled by now
+            raise Refusal(FULL, f"too much is kept of {self.key} already")
+
+    def _save(self, key: Key, digest: str, outcome: Outcome) -> None:
+        self.size.add(key.origin, key.mutator, digest, outcome)
+        self.results.save(key, digest, outcome)
 
     def _run(self, real: Entity, mutator: str, act: Act) -> Json:
         before = real.open()
@@ -194,6 +217,7 @@ class Unit:
             self.outbox.reserve(len(act.gifts))
             if isinstance(real, Container) and not real.keeps_what_is_locked:
                 raise Refusal("busy", "some of these items are in a trade that is being committed")
+            self.size.reserve(value, real.stored(), *((g.to, g.items, act.cause, g.result) for g in act.gifts))
             done = True
         finally:
             urgency = real.close(before, keep=done)
@@ -212,10 +236,11 @@ class Unit:
         return Pending(saved.value, self.awaited)
 
     def deliver(self, delivery: Deliver) -> int:
-        """Apply a transfer once; the version to await before it is acknowledged. Never refused for room.
-        Raises Refusal ``not_a_receiver``: a giver's bug."""
+        """Apply a transfer once; the version to await before it is acknowledged. Not refused for room
+        in an inventory. Raises Refusal ``unit_full``: to be tried again; ``not_a_receiver``: a giver's bug."""
         giver, n = delivery.giver, delivery.n
         if not self.received.applied(giver, n):
+            self.size.reserve_delivery(delivery, delivery.items)
             self._receive(delivery.items)
             self.received.add(giver, n)
             _count(self.gained, delivery.items)
@@ -259,12 +284,13 @@ class Unit:
     # -- transactions ------------------------------------------------------------------------------------------------
     def lock(self, tx: str, hold: Hold) -> int:
         """Lock what goes out and reserve room for what comes in, also if repeated; the version to await. Raises Refusal
-        (with the version it waits for) as ``Locks.check``."""
+        (with the version it waits for) as ``Locks.check``, ``unit_full``."""
         try:
             if tx not in self.locks.pending:
                 self.locks.check(tx, hold, self.entities)
                 for key, _ in hold.saves:
                     self.results.reserve(key)
+                self.size.reserve(tx, hold, hold, hold)  # held, then applied: stock, totals, results
                 self.locks.add(tx, hold, self.entities)
                 self._mark(COMMIT)
         except Refusal as refusal:
@@ -295,9 +321,9 @@ class Unit:
 
     def record_result(self, key: Key, outcome: Outcome, *, durable: bool = True) -> int:
         """Save how a command ended; the version to await. Not durable: kept in memory and in whatever is written
-        next. Raises Refusal ``busy``."""
-        self.results.reserve(key)
-        self.results.save(key, key.digest, outcome)
+        next. Raises Refusal ``busy``, ``unit_full``."""
+        self._reserve(key)
+        self._save(key, key.digest, outcome)
         if durable:
             self._mark(COMMIT)
         return self.awaited
@@ -394,7 +420,9 @@ class Unit:
         assert self._write is None, "one write in flight"
         version = self.committed + 1
         touched = {i: self.entities[i].values for i in self._touched}
-        self._write = _Write(version, self._freeze(), self.dirty, touched, self.outbox.last)
+        body = self._freeze()
+        self.size.frozen(len(body))
+        self._write = _Write(version, body, self.dirty, touched, self.outbox.last)
         self.dirty = None
         self._touched = set()
         return version
@@ -462,22 +490,3 @@ def _exchange(real: Entity, change: Change) -> None:
 def _count(totals: dict[str, int], items: Mapping[str, int]) -> None:
     for name, count in items.items():
         totals[name] = totals.get(name, 0) + count
-
-
-def _natural_entities(seed: int, x: int, y: int, stored: Mapping[str, Json]) -> dict[int, Entity]:
-    found: dict[int, Entity] = {}
-    for entity, _kind, at_x, at_y in natural(seed, x, y):
-        found[entity] = table_of(entity).cls(entity, at_x, at_y, stored.get(str(entity)))
-    return found
-
-
-def _entities_of(key: str, seed: int, stored: Mapping[str, Json]) -> dict[int, Entity]:
-    try:
-        kind, _, rest = key.partition(":")
-        if kind == "avatar":
-            avatar = int(rest)
-            return {avatar: table_of(avatar).cls(avatar, 0.0, 0.0, stored.get(rest))}
-        x, y = rest.split(",")
-        return _natural_entities(seed, int(x), int(y), stored)
-    except (ValueError, Refusal) as error:
-        raise BadDocument(f"{key}: {error}") from error

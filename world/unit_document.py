@@ -6,10 +6,11 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from world.entity import Stock
+from world.entity import Entity, Stock, table_of
 from world.message_values import Hold
 from world.messages import Json
-from world.results import Origin
+from world.natural import natural
+from world.results import Origin, Refusal
 from world.transaction_locks import Locks
 from world.transfer import Entry
 from world.upgrades import FORMATS
@@ -101,3 +102,24 @@ def compose(head: Head, body: bytes) -> bytes:
     """Two JSON objects joined into one, in the format that the head names."""
     newest = msgspec.structs.replace(head, format=FORMATS.newest)
     return FORMATS.write(UNIT, msgspec.json.encode(newest)[:-1] + b"," + body[1:], head.format)
+
+
+def natural_entities(seed: int, x: int, y: int, stored: Mapping[str, Json]) -> dict[int, Entity]:
+    """What the seed puts into a region, with what of it is stored."""
+    found: dict[int, Entity] = {}
+    for entity, _kind, at_x, at_y in natural(seed, x, y):
+        found[entity] = table_of(entity).cls(entity, at_x, at_y, stored.get(str(entity)))
+    return found
+
+
+def entities_of(key: str, seed: int, stored: Mapping[str, Json]) -> dict[int, Entity]:
+    """What a unit consists of, by its key. Raises BadDocument."""
+    try:
+        kind, _, rest = key.partition(":")
+        if kind == "avatar":
+            avatar = int(rest)
+            return {avatar: table_of(avatar).cls(avatar, 0.0, 0.0, stored.get(rest))}
+        x, y = rest.split(",")
+        return natural_entities(seed, int(x), int(y), stored)
+    except (ValueError, Refusal) as error:
+        raise BadDocument(f"{key}: {error}") from error

@@ -11,6 +11,7 @@ from runtime.store.api import Document
 from runtime.store.memory import Faults
 from tests.support.game import SEED, Game, Player, around, nearest
 from tests.support.virtual import run_virtual
+from world import limits
 from world.ids import NodeId
 from world.limits import DEATH_AFTER_MS, SWEEP_DELAY_MS
 from world.messages import Json
@@ -143,6 +144,30 @@ def test_a_write_after_the_unit_was_taken_is_fenced_and_the_unit_dropped() -> No
             assert server.table.fenced == 1
             assert server.state.find(player.avatar) is None
             assert game.document(player.unit)["write_id"] == "another"
+
+    run_virtual(play())
+
+
+def test_land_too_large_for_the_store_is_read_anew_and_its_server_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the bounds of a unit prevent; if it happens all the same, only what was not acknowledged is undone."""
+
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(1) as game:
+            player = await game.player(1, at="gs1")
+            await player.walk(x, y)
+            assert (await player.gather(tree)).ok
+            before = game.document(player.region)
+            monkeypatch.setattr(limits, "STORE_VALUE_BYTES", len(game.store.table.documents[player.region].value))
+            refused = await player.gather(tree)
+            assert (refused.ok, refused.code) == (False, "unit_full")
+            await game.until(lambda: game.document(player.region)["epoch"] == before["epoch"] + 1, seconds=1)
+            assert game.document(player.region)["data"] == before["data"]
+            monkeypatch.undo()
+            assert (await player.gather(tree)).ok
+            await game.until(lambda: items(game, player) == {"wood": 2}, seconds=1)
+            assert not game.failures
+            assert game.servers["gs1"].game.table.too_large >= 1
 
     run_virtual(play())
 

@@ -10,7 +10,7 @@ from unittest import mock
 import msgspec
 import pytest
 
-import world.unit
+import world.unit_document
 from tests.bench.bench_trade import Writes
 from tests.support.game import SEED, Game
 from tests.support.traders import give, stored
@@ -57,7 +57,7 @@ def with_chests() -> Iterator[None]:
 
     entity(kind=CHEST, name="chest")(Chest)
     command("pool", PoolArgs)(pool)
-    with mock.patch.object(world.unit, "natural", with_one):
+    with mock.patch.object(world.unit_document, "natural", with_one):
         yield
     del _KINDS[CHEST], COMMANDS["pool"]
 

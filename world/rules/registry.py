@@ -10,6 +10,7 @@ JSON object, or raises Refusal with a documented code. Codes that any command ma
 ``settled``               the number is at or below the floor, or of an older session
 ``key_reused``            the number was used with another op or other arguments
 ``busy``                  a bound of the unit is reached; nothing happened, try again under a new number
+``unit_full``             so much is kept of a unit that its document would be too long; as ``busy``, for longer
 ``store_unavailable``     the store did not answer in time
 ``unreachable``           the target's owner did not answer in time
 ========================  ============================================================================

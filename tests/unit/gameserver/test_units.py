@@ -6,11 +6,12 @@ import random
 import pytest
 
 from gameserver.documents import NOT_THERE, Documents
-from gameserver.units import Fenced, Owned, StoreGone, UnitTable
+from gameserver.units import Fenced, Owned, StoreGone, UnitFull, UnitTable
 from runtime.service import Service
 from runtime.store.api import Durability
 from runtime.store.memory import Faults, MemoryStore
 from tests.support.virtual import run_virtual
+from world import limits
 from world.entity import WRITE_BEHIND
 from world.ids import AVATAR_KIND, entity_id
 from world.limits import WRITE_BEHIND_MS
@@ -182,5 +183,51 @@ def test_a_unit_stays_mine_when_the_store_cannot_take_its_release() -> None:
             faults.unavailable.clear()
             await shop.table.committed(owned, shop.give(owned))
             assert shop.head.owner == "gs1"
+
+    run_virtual(scenario())
+
+
+def test_a_unit_too_large_for_the_store_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not acknowledged of it is undone by dropping it; the writer of units goes on."""
+
+    async def scenario() -> None:
+        async with Service.for_test() as service:
+            shop = Shop(service)
+            owned = await shop.stock()
+            await shop.table.committed(owned, shop.give(owned))
+            before = shop.store.table.documents[owned.key]
+            monkeypatch.setattr(limits, "STORE_VALUE_BYTES", len(before.value))
+            with pytest.raises(UnitFull) as refused:
+                await shop.table.committed(owned, shop.give(owned))
+            assert refused.value.code == "unit_full"
+            assert shop.dropped == [owned.key]
+            assert shop.table.too_large == 1
+            assert shop.store.table.documents[owned.key] == before
+            monkeypatch.undo()
+            other = Unit.load(owned.key, before.value, before.cas, 0)
+            other.take()
+            again = shop.table.install(other)
+            await shop.table.committed(again, shop.give(again))
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("give_up", ["release", "settle"])
+def test_who_gives_up_a_unit_that_is_too_large_learns_that_it_is_gone(
+    give_up: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with Service.for_test() as service:
+            shop = Shop(service)
+            owned = await shop.stock()
+            monkeypatch.setattr(limits, "STORE_VALUE_BYTES", 10)
+            if give_up == "release":
+                assert await shop.table.release(owned)
+            else:
+                owned.unit.save()
+                with pytest.raises(UnitFull):
+                    await shop.table.settle(owned, 1_000)
+            assert owned.gone
+            assert owned.too_large
 
     run_virtual(scenario())
