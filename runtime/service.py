@@ -37,6 +37,7 @@ from runtime.settings import Settings, SettingsError
 from world.ids import ROLE_PREFIX, NodeId
 from world.limits import (
     DRAIN_MS,
+    GC_YOUNG_OBJECTS,
     LOOP_LAG_SAMPLE_MS,
     ORPHAN_EXIT_MS,
     PROCESS_STOP_MS,
@@ -91,7 +92,8 @@ class Service:
         self._callbacks: list[StopCallback] = []
         self._closers: list[StopCallback] = []
         self._group = asyncio.TaskGroup()
-        self._tasks: dict[asyncio.Task[Any], None] = {}  # ordered, so that simulated runs repeat
+        # each with what it runs; ordered, so that simulated runs repeat
+        self._tasks: dict[asyncio.Task[Any], Coroutine[Any, Any, Any]] = {}
         self._body: asyncio.Task[Any] | None = None  # whose ``async with`` this is; cancelled on failure
         self._ended = False
         self._starting = False
@@ -131,10 +133,14 @@ class Service:
             coro.close()
             raise RuntimeError(f"cannot spawn {name}: {'the service has ended' if self._ended else 'too many tasks'}")
         task = self._group.create_task(self._watch(coro, name, loop), name=f"{self.node_id}:{name}")
-        self._tasks[task] = None
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
-        task.add_done_callback(lambda _task: coro.close())  # cancelled before its first step: never awaited
+        self._tasks[task] = coro
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        coro = self._tasks.pop(task, None)
+        if coro is not None and task.cancelled():
+            coro.close()  # before its first step: it was never awaited
 
     def on_drain(self, callback: StopCallback) -> None:
         """Awaited on a drain, before any stop: gives away what is here. Bounds itself, at most DRAIN_MS."""
@@ -345,6 +351,7 @@ async def _process(
         service.spawn(_measure_lag(service, health), "loop-lag", loop=True)
         await start(service)
         gc.freeze()  # what lives now lives on: keep it out of every later collection
+        gc.set_threshold(GC_YOUNG_OBJECTS)  # hardly anything here is a cycle; a burst of messages is no reason to look
 
     await service.serve(begin)
 
