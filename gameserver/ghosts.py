@@ -6,11 +6,11 @@ never by time. A leave removes only an entity that still stands in that sub-cell
 watched, or the entity was handed to another publisher, the ghost stays shown a moment until its new record comes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from world import frames, grid
-from world.channels.content import content_hash, property_key
+from world.channels.content import HASH_MASK, content_hashes, property_key
 from world.ids import kind_of
 from world.limits import HIDE_AFTER_LEAVE_MS, PUBLISHER_HIDE_MS, WALK_SPEED_M_PER_S
 from world.view import EntityView
@@ -36,6 +36,7 @@ class Ghost:
     groups: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     groups_epoch: int = 0
     hide_ms: float | None = None  # own time at which it is hidden, unless its new record comes
+    hash: int | None = None  # its part of the channel's hash; None: not reckoned since it changed
 
     @property
     def age(self) -> tuple[int, int]:
@@ -108,9 +109,9 @@ class Ghosts:
                 self.statistics.strays += 1
                 continue
             if row.epoch > ghost.groups_epoch:
-                ghost.groups, ghost.groups_epoch = {}, row.epoch
+                ghost.groups, ghost.groups_epoch, ghost.hash = {}, row.epoch, None
             if row.group not in ghost.groups or row.version > ghost.groups[row.group][0]:
-                ghost.groups = {**ghost.groups, row.group: (row.version, row.fields)}
+                ghost.groups, ghost.hash = {**ghost.groups, row.group: (row.version, row.fields)}, None
 
     def _leaves(self, said: dict[int, Ghost], content: frames.Slice, now_ms: float) -> None:
         subcell = grid.subcell_of_place(content.head.cell, content.head.place_or_count)
@@ -164,10 +165,21 @@ class Ghosts:
     def hash_of(self, publisher: int, cell: int) -> tuple[int, int]:
         """(count, hash) of a channel, to compare with its digest row; kept until the channel changes."""
         key = (publisher, cell)
-        if key not in self._hashes:
+        found = self._hashes.get(key)
+        if found is None:
             said = self.said.get(key, {}).values()
-            self._hashes[key] = content_hash((g.entity, g.epoch, g.version, property_key(g.groups)) for g in said)
-        return self._hashes[key]
+            found = self._hashes[key] = len(said), sum(self._hashed(said)) & HASH_MASK
+        return found
+
+    def _hashed(self, said: Collection[Ghost]) -> Iterator[int]:
+        """Each ghost's part of its channel's hash. Few of a channel change between two digests: only those are
+        reckoned anew."""
+        fresh = [ghost for ghost in said if ghost.hash is None]
+        if fresh:
+            hashes = content_hashes((g.entity, g.epoch, g.version, property_key(g.groups)) for g in fresh)
+            for ghost, value in zip(fresh, hashes, strict=True):
+                ghost.hash = value
+        return (ghost.hash or 0 for ghost in said)
 
     def view(self, entity: int, world_ms: int, stale: Callable[[int], bool]) -> EntityView | None:
         """The ghost that counts, brought forward to ``world_ms``."""

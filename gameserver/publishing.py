@@ -35,6 +35,8 @@ Publish = Callable[[int, bytes], bool]  # (cell, frame) -> whether somebody list
 
 _HEAD_WORDS, _SLICE_WORDS, _RECORD_WORDS = 6, 9, 10  # frame head; length + slice head + block head; one MOTION record
 
+_NO_KEYS, _NO_RECORDS = np.empty(0, np.int64), np.empty(0, frames.MOTION)
+
 
 def sort_key(subcells: Ints) -> Ints:
     """World sub-cells -> numbers that sort by cell, then by place in it."""
@@ -204,11 +206,10 @@ class Publishing:
         """Publish the movers ``rows`` (new entities among them) and all that was collected; frames sent."""
         if not (len(rows) or self._extras or self._changed or self._events or self._lost):
             return 0
-        c = self.columns
-        crossing = rows[c.said_subcell[rows] != c.subcell[rows]]
-        self._cross(crossing)
-        self._say(rows, world_ms)
-        self._collect_properties(set(crossing.tolist()))
+        if len(rows):
+            self._cross(rows[self.columns.said_subcell[rows] != self.columns.subcell[rows]])
+            self._say(rows, world_ms)
+        self._collect_properties()
         self._collect_events()
         sent = self._publish(rows, world_ms, now_ms, publish)
         self._extras.clear()
@@ -241,7 +242,7 @@ class Publishing:
         c.said_cell[rows] = grid.cells_of_subcells(c.subcell[rows])
         c.said_input[rows], c.said_flags[rows] = c.last_input[rows], c.flags[rows]
 
-    def _collect_properties(self, crossing: set[int]) -> None:
+    def _collect_properties(self) -> None:
         c = self.columns
         for entity, group in self._changed:
             row = c.row.get(entity)
@@ -267,25 +268,34 @@ class Publishing:
         if self._lost:
             self.publisher.advance(np.array(sorted(self._lost), np.int64))
             self.publisher.touched(np.array(sorted(self._lost), np.int64), now_ms)
-        keys = sort_key(self.columns.said_subcell[rows])
+        keys = sort_key(self.columns.said_subcell[rows]) if len(rows) else _NO_KEYS
         extra_cells = {grid.cell_of_subcell(subcell) for subcell in self._extras}
-        changed = np.union1d(keys // PLACES, np.array(sorted(extra_cells), np.int64))
+        changed = np.array(sorted({*(keys // PLACES).tolist(), *extra_cells}), np.int64)
         if not len(changed):
             return 0
         sequences = dict(zip(changed.tolist(), self.publisher.advance(changed).tolist(), strict=True))
         self.publisher.touched(changed, now_ms)
-        order = np.argsort(keys, kind="stable")
-        order = order[self.publisher.listeners[keys[order] // PLACES] > 0]
-        keys, records = keys[order], self.records(rows[order], world_ms)
-        mixed = np.isin(keys // PLACES, list(extra_cells)) if extra_cells else np.zeros(len(keys), np.bool_)
-        built = motion_frames(keys[~mixed], records[~mixed], sequences, *self._name(), world_ms)
-        built += self._mixed_frames(keys[mixed], records[mixed], sequences, world_ms)
+        if len(rows):
+            built = self._with_movers(keys, rows, sequences, extra_cells, world_ms)
+        else:
+            built = self._mixed_frames(_NO_KEYS, _NO_RECORDS, sequences, world_ms)
         for cell, body in built:
             if len(body) > STATE_FRAME_BYTES:
                 self.frames_oversized += 1  # its sequence is spent: who listens takes a snapshot
             elif publish(cell, body):
                 self.publisher.sent(cell, body, now_ms)
         return len(built)
+
+    def _with_movers(
+        self, keys: Ints, rows: Ints, sequences: Mapping[int, int], extra_cells: set[int], world_ms: int
+    ) -> list[tuple[int, bytes]]:
+        """All frames of a tick with movers, of whom those that somebody listens to are built."""
+        order = np.argsort(keys, kind="stable")
+        order = order[self.publisher.listeners[keys[order] // PLACES] > 0]
+        keys, records = keys[order], self.records(rows[order], world_ms)
+        mixed = np.isin(keys // PLACES, list(extra_cells)) if extra_cells else np.zeros(len(keys), np.bool_)
+        built = motion_frames(keys[~mixed], records[~mixed], sequences, *self._name(), world_ms)
+        return built + self._mixed_frames(keys[mixed], records[mixed], sequences, world_ms)
 
     def _name(self) -> tuple[int, int]:
         return self.publisher.publisher, self.publisher.generation

@@ -10,6 +10,7 @@ import numpy as np
 
 from world.frames import entity_hash
 
+HASH_MASK = (1 << 64) - 1
 _GROUP, _VERSION = 0x9E3779B1, 0x85EBCA6B  # odd constants that spread small numbers (Knuth; xxHash)
 
 
@@ -18,8 +19,9 @@ def property_key(groups: Mapping[int, tuple[int, Any]]) -> int:
     return sum(((group + 1) * _GROUP ^ version) * _VERSION for group, (version, _fields) in groups.items()) & 0xFFFFFFFF
 
 
-def content_hash(rows: Iterable[tuple[int, int, int, int]]) -> tuple[int, int]:
-    """(entity, epoch, motion version, property key) rows -> (count, hash), as a digest row gives them."""
+def content_hashes(rows: Iterable[tuple[int, int, int, int]]) -> list[int]:
+    """(entity, epoch, motion version, property key) rows -> the hash of each; their sum & HASH_MASK is the hash of the
+    whole, as a digest row gives it."""
     table = np.array(list(rows), np.uint64).reshape(-1, 4)
-    with np.errstate(over="ignore"):
-        return len(table), int(entity_hash(*table.T).sum(dtype=np.uint64))
+    hashes: list[int] = entity_hash(*table.T).tolist()
+    return hashes

@@ -5,7 +5,7 @@ import pytest
 
 from gameserver.ghosts import Ghosts
 from world import frames, grid
-from world.channels.content import content_hash, property_key
+from world.channels.content import HASH_MASK, content_hashes, property_key
 from world.limits import HIDE_AFTER_LEAVE_MS, PUBLISHER_HIDE_MS
 
 E = (1 << 48) + 5
@@ -17,8 +17,8 @@ def fresh(_publisher: int) -> bool:
     return False
 
 
-def record(epoch: int, version: int, x: float = 100.0, vx: float = 0.0) -> bytes:
-    return frames.motion_block(np.array([(E, epoch, version, x, 10.0, vx, 0.0, 0, 0)], frames.MOTION))
+def record(epoch: int, version: int, x: float = 100.0, vx: float = 0.0, entity: int = E) -> bytes:
+    return frames.motion_block(np.array([(entity, epoch, version, x, 10.0, vx, 0.0, 0, 0)], frames.MOTION))
 
 
 def left(epoch: int, version: int, next_subcell: int = frames.DESPAWNED) -> bytes:
@@ -165,10 +165,20 @@ def test_the_hash_is_that_of_what_the_publisher_said_and_changes_with_each_versi
     stage = Stage()
     stage.apply(record(9, 1), publisher=2)  # counts; yet publisher 1's row is hashed as publisher 1 said it
     stage.apply(record(1, 5), group(1, 3, b"[6]"))
-    said = content_hash([(E, 1, 5, property_key({0: (3, b"[6]")}))])
-    assert stage.ghosts.hash_of(1, CELL) == said
+    rows = [(E, 1, 5, property_key({0: (3, b"")}))]
+    assert stage.ghosts.hash_of(1, CELL) == hash_of(rows)
+    stage.apply(record(1, 2, entity=E + 1))
     stage.apply(group(1, 4, b"[5]"))
-    assert stage.ghosts.hash_of(1, CELL) != said
+    rows = [(E, 1, 5, property_key({0: (4, b"")})), (E + 1, 1, 2, 0)]
+    assert stage.ghosts.hash_of(1, CELL) == hash_of(rows)
+    stage.apply(record(1, 6), group(2, 1, b"[5]"))
+    rows[0] = (E, 1, 6, property_key({0: (1, b"")}))
+    assert stage.ghosts.hash_of(1, CELL) == hash_of(rows)
+
+
+def hash_of(rows: list[tuple[int, int, int, int]]) -> tuple[int, int]:
+    """As a publisher reckons it: all anew, each time."""
+    return len(rows), sum(content_hashes(rows)) & HASH_MASK
 
 
 def test_positions_are_brought_forward_but_not_for_ever() -> None:
