@@ -85,7 +85,7 @@ class Interests:
         meanwhile, so nobody can say whether there is such an entity."""
         unit = unit_of(entity)
         begin = self._clock.monotonic_ms()
-        while self._state.find(entity) is None and self._may_wake(unit):
+        while not self._state.knows(entity) and self._may_wake(unit):
             if self._clock.monotonic_ms() >= begin + WAKE_WAIT_MS:
                 return self._heard_ms.get(unit, -1.0) >= begin
             self.look()

@@ -37,6 +37,9 @@ class RuleRuntime:
         seen = self._state.find(entity)
         return None if seen is None else self._as_view(seen)
 
+    def knows(self, entity: int) -> bool:
+        return self._state.knows(entity)
+
     def near(self, x: float, y: float, radius: float, kind: int | None = None) -> list[View]:
         return [self._as_view(seen) for seen in self._state.near(x, y, radius, kind)]
 
@@ -53,11 +56,11 @@ class RuleRuntime:
     def actor(self, avatar: int) -> Actor:
         """Raises Refusal ``moved``."""
         owned = self._table.get(avatar_unit(avatar))
-        seen = self._state.find(avatar)
-        if owned is None or seen is None or seen.publisher is not None or kind_of(avatar) != AVATAR_KIND:
+        place = self._state.place(avatar)
+        if owned is None or place is None or kind_of(avatar) != AVATAR_KIND:
             raise Refusal("moved", owned.key if owned is not None else avatar_unit(avatar))
         name = owned.unit.view(avatar).values["name"]
-        return Actor(avatar, owned.unit.epoch, name, seen.x, seen.y, REACH_M)
+        return Actor(avatar, owned.unit.epoch, name, *place, REACH_M)
 
     def area_event(self, entity: int, body: Json) -> None:
         self._state.area_event(entity, orjson.dumps(body))

@@ -210,6 +210,15 @@ class StateSide:
             return self._real(entity, row)
         return self._ghosts.view(entity, self._clock.world_ms(), self._in.stale)
 
+    def knows(self, entity: int) -> bool:
+        """Whether ``find`` would."""
+        return entity in self._columns.row or entity in self._ghosts.held
+
+    def place(self, entity: int) -> tuple[float, float] | None:
+        """Where a real here stands; None: it is not here."""
+        row = self._columns.row.get(entity)
+        return None if row is None else self._place(row)
+
     def near(self, x: float, y: float, radius: float, kind: int | None = None) -> list[EntityView]:
         """Everything within the circle, real and ghost alike, nearest first."""
         c, n = self._columns, self._columns.count

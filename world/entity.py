@@ -320,7 +320,7 @@ def table() -> Mapping[int, KindTable]:
 
 def table_of(entity: int) -> KindTable:
     """Raises Refusal ``no_such_target`` for an id of no declared kind."""
-    found = table().get(entity >> 48)
+    found = _KINDS.get(entity >> 48) or table().get(entity >> 48)
     if found is None:
         raise Refusal("no_such_target", f"no kind {entity >> 48}")
     return found

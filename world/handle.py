@@ -27,6 +27,10 @@ class Runtime(Protocol):
         """Real or ghost, as everyone may read it; None: not known here."""
         ...
 
+    def knows(self, entity: int) -> bool:
+        """Whether ``view`` would find it."""
+        ...
+
     def near(self, x: float, y: float, radius: float, kind: int | None = None) -> list[View]:
         """Views of entities within ``radius`` metres, nearest first."""
         ...

@@ -36,6 +36,9 @@ class MemoryServer:
         ghost = self.ghosts.get(entity)
         return None if ghost is None else View(entity, *ghost)
 
+    def knows(self, entity: int) -> bool:
+        return self.view(entity) is not None
+
     def near(self, x: float, y: float, radius: float, kind: int | None = None) -> list[View]:
         known = [*self.ghosts, *(e for unit in self.units.values() for e in unit.entities)]
         views = [v for e in known if kind in (None, kind_of(e)) and (v := self.view(e)) is not None]

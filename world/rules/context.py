@@ -31,7 +31,8 @@ class Context:
     def find(self, entity: int) -> Handle:
         """Raises Refusal ``no_such_target``."""
         handle = Handle(entity, self._scope)
-        handle.view()
+        if not self.runtime.knows(entity):
+            self.refuse("no_such_target", f"{entity} is not to be seen")
         return handle
 
     def near(self, radius: float, kind: int | None = None) -> list[Handle]:

@@ -17,8 +17,7 @@ class GatherArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @command("gather", GatherArgs, saved_by=SavedBy.TRANSFER)
 async def gather(context: Context, args: GatherArgs) -> Json:
     node = context.find(args.target)
-    kinds = {kind.name: kind for kind in context.content.nodes}
-    kind = kinds.get(node.table.name)
+    kind = next((kind for kind in context.content.nodes if kind.name == node.table.name), None)
     if kind is None:
         context.refuse("not_gatherable", f"nothing is gathered from a {node.table.name}")
     value: Json = await getattr(node, kind.verb)(by=context.actor)

@@ -35,6 +35,9 @@ class Recorder:
     def view(self, entity: int) -> View | None:
         return self.views.get(entity)
 
+    def knows(self, entity: int) -> bool:
+        return entity in self.views
+
     def near(self, x: float, y: float, radius: float, kind: int | None = None) -> list[View]:
         return [self.views[TREE]]
 
