@@ -9,24 +9,40 @@ the effect: what was begun may still land, once.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
 
+from gameserver.overdue import Overdue
 from gameserver.ownership import Ownership
-from gameserver.presence import Presence, Presences
+from gameserver.presence import Presences
 from gameserver.units import Fenced, Owned, StoreGone, UnitTable
 from runtime.mesh.api import Refused, Sender
 from runtime.service import Service
 from world.handle import Runtime
 from world.ids import avatar_unit, unit_of
-from world.limits import CLIENT_COMMANDS_IN_FLIGHT, COMMAND_DEADLINE_MS, RETRY_AFTER_MS
+from world.limits import CLIENT_COMMANDS_IN_FLIGHT, COMMAND_DEADLINE_MS, COMMANDS_IN_FLIGHT, RETRY_AFTER_MS
 from world.messages import Busy, ClientCommand, CommandResult, Key, Message, Moved
 from world.results import Outcome, Refusal, command_key
 from world.rules import COMMANDS, Context, SavedBy, digest, perform
 from world.unit_size import FULL
 
 TRANSIENT = frozenset({"busy", "unreachable", "store_unavailable", "moved", FULL})  # about now, not about the command
+
+Place = tuple[int, int, int]  # avatar, session, number
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One command under way. ``ended``: its answer, however it ends."""
+
+    owned: Owned
+    message: ClientCommand
+    key: Key
+    ended: asyncio.Future[Message]
+    deadline_ms: float  # own time
+    task: asyncio.Task[None] = field(init=False)
 
 
 class Commands:
@@ -55,88 +71,112 @@ class Commands:
         self._store_silent_ms = store_silent_ms
         self._may_speak = may_speak
         self._settled = settled
-        self._running: dict[tuple[int, int, int], tuple[str, asyncio.Future[Message]]] = {}  # place: digest, its end
+        self._running: dict[Place, Run] = {}
+        self._overdue = Overdue(self._end_overdue)
         self._in_flight: Counter[int] = Counter()  # avatar -> commands running, at most CLIENT_COMMANDS_IN_FLIGHT
         self._awaiting: dict[Owned, dict[Key, asyncio.Future[None]]] = {}  # results that a transfer will bring
         self._metric = _metric(service.metrics)
 
-    async def serve(self, sender: Sender, message: ClientCommand) -> Message:
-        """CommandResult, Moved or Busy. Raises Refused: replaced."""
+    def serve(self, sender: Sender, message: ClientCommand) -> Message | Awaitable[Message]:
+        """CommandResult, Moved or Busy. Raises Refused: replaced. Most of the time a future, for which the mesh makes
+        no task; of those an avatar has at most CLIENT_COMMANDS_IN_FLIGHT, all have COMMANDS_IN_FLIGHT."""
         unit = avatar_unit(message.avatar)
         if self._service.stopping.is_set() or not self._may_speak():
             return Busy(unit, RETRY_AFTER_MS)
         owned, presence = self._table.get(unit), self._presences.get(message.avatar)
-        try:
-            if owned is None or presence is None:
-                return await self._elsewhere(unit)
-            if not owned.serving:
-                return Busy(unit, RETRY_AFTER_MS)
-            if (message.session, message.connection) < presence.number[:2]:
-                raise Refused("replaced")
-            if message.session > presence.number.session:
-                return Busy(unit, RETRY_AFTER_MS)  # its attach is on the way
-            answer = await self._answer(owned, presence, message)
-        except (Fenced, StoreGone):
+        if owned is None or presence is None:
+            return self._elsewhere(unit)
+        if not owned.serving:
             return Busy(unit, RETRY_AFTER_MS)
+        if (message.session, message.connection) < presence.number[:2]:
+            raise Refused("replaced")
+        if message.session > presence.number.session:
+            return Busy(unit, RETRY_AFTER_MS)  # its attach is on the way
+        return self._answer(owned, message)
+
+    async def _elsewhere(self, unit: str) -> Message:
+        try:
+            location = self._ownership.hint(unit) or await self._ownership.locate(unit)
+        except StoreGone:
+            return Busy(unit, RETRY_AFTER_MS)
+        return self._spoken(unit, location.moved(unit))
+
+    def _spoken(self, unit: str, answer: Message) -> Message:
+        """What may be said, now that it is known."""
         return answer if self._may_speak() else Busy(unit, RETRY_AFTER_MS)
 
-    async def _elsewhere(self, unit: str) -> Moved:
-        """Raises StoreGone."""
-        location = self._ownership.hint(unit) or await self._ownership.locate(unit)
-        return location.moved(unit)
-
-    async def _answer(self, owned: Owned, presence: Presence, message: ClientCommand) -> Message:
+    def _answer(self, owned: Owned, message: ClientCommand) -> Message | Awaitable[Message]:
         key = command_key(owned.key, message.session, message.number, message.floor, digest(message.op, message.args))
         owned.unit.results.settle(key.origin, key.session, key.floor)
         try:
             saved = owned.unit.result(key)
         except Refusal as refusal:
-            await self._table.committed(owned, owned.unit.awaited)
-            return self._result(message, Outcome.refused(refusal))
+            return self._again(owned, message, Outcome.refused(refusal), owned.unit.awaited)
         if saved is not None:
-            await self._table.committed(owned, saved[1])
-            return self._result(message, saved[0])
+            return self._again(owned, message, *saved)
         place = (message.avatar, message.session, message.number)
-        digested, running = self._running.get(place) or (key.digest, None)
-        if digested != key.digest:
-            return self._result(message, Outcome(False, {}, "key_reused", f"{message.number} is under way for another"))
-        if running is None:
+        run = self._running.get(place)
+        if run is None:
+            if len(self._running) >= COMMANDS_IN_FLIGHT:
+                return Busy(owned.key, RETRY_AFTER_MS)
             if self._in_flight[message.avatar] >= CLIENT_COMMANDS_IN_FLIGHT:
                 return self._result(message, Outcome(False, {}, "busy", "too many commands at once"))
-            running = asyncio.get_running_loop().create_future()
-            self._running[place] = key.digest, running
-            self._in_flight[message.avatar] += 1
-            self._service.spawn(self._run_into(running, place, owned, message, key), f"command {message.op}")
-        return await asyncio.shield(running)
+            run = self._begin(place, owned, message, key)
+        if run.key.digest != key.digest:
+            return self._result(message, Outcome(False, {}, "key_reused", f"{message.number} is under way for another"))
+        return run.ended
 
-    async def _run_into(
-        self,
-        running: asyncio.Future[Message],
-        place: tuple[int, int, int],
-        owned: Owned,
-        message: ClientCommand,
-        key: Key,
-    ) -> None:
+    async def _again(self, owned: Owned, message: ClientCommand, outcome: Outcome, version: int) -> Message:
+        """How it ended before, once that is committed."""
         try:
-            running.set_result(await self._run(owned, message, key))
-        finally:
-            running.cancel()  # no-op where it has a result
-            del self._running[place]
-            self._in_flight[message.avatar] -= 1
-            if not self._in_flight[message.avatar]:
-                del self._in_flight[message.avatar]
-
-    async def _run(self, owned: Owned, message: ClientCommand, key: Key) -> Message:
-        try:
-            async with asyncio.timeout(COMMAND_DEADLINE_MS / 1_000):
-                await self._settled(owned, key)
-                outcome = await self._saved(owned, key) or await self._perform(message, key)
-                if outcome.ok and _brings(message.op):
-                    outcome = await self._brought(owned, key)
-        except (TimeoutError, Fenced, StoreGone):
-            if not owned.gone and self._store_silent_ms() > 0:
-                return self._result(message, Outcome(False, {}, StoreGone.code))
+            await self._table.committed(owned, version)
+        except (Fenced, StoreGone):
             return Busy(owned.key, RETRY_AFTER_MS)
+        return self._spoken(owned.key, self._result(message, outcome))
+
+    # -- running one ---------------------------------------------------------------------------------------------------
+    def _begin(self, place: Place, owned: Owned, message: ClientCommand, key: Key) -> Run:
+        loop = asyncio.get_running_loop()
+        run = Run(owned, message, key, loop.create_future(), self._service.clock.monotonic_ms() + COMMAND_DEADLINE_MS)
+        run.task = self._service.spawn(self._run_into(run, place), f"command {message.op}")
+        self._running[place] = run
+        self._in_flight[message.avatar] += 1
+        self._overdue.begin()
+        return run
+
+    def _end_overdue(self) -> bool:
+        """Their effects may still come; whether others run."""
+        now = self._service.clock.monotonic_ms()
+        for run in self._running.values():  # in the order in which they began
+            if run.deadline_ms > now:
+                break
+            if not run.ended.done():
+                run.ended.set_result(self._spoken(run.owned.key, self._unknown(run)))
+                run.task.cancel()
+        return bool(self._running)
+
+    async def _run_into(self, run: Run, place: Place) -> None:
+        try:
+            answer = self._spoken(run.owned.key, await self._run(run))
+            if not run.ended.done():
+                run.ended.set_result(answer)
+        finally:
+            run.ended.cancel()  # no-op where it has a result
+            avatar = run.message.avatar
+            del self._running[place]
+            self._in_flight[avatar] -= 1
+            if not self._in_flight[avatar]:
+                del self._in_flight[avatar]
+
+    async def _run(self, run: Run) -> Message:
+        owned, message, key = run.owned, run.message, run.key
+        try:
+            await self._settled(owned, key)
+            outcome = await self._saved(owned, key) or await self._perform(message, key)
+            if outcome.ok and _brings(message.op):
+                outcome = await self._brought(owned, key)
+        except (Fenced, StoreGone):
+            return self._unknown(run)
         except Refusal as refusal:  # settled while it ran: a newer session has come
             outcome = Outcome.refused(refusal)
         if outcome.code == FULL:  # nothing happened, whoever has the avatar's unit by now
@@ -147,6 +187,12 @@ class Commands:
             return Busy(owned.key, RETRY_AFTER_MS)
         self._remember(owned, key, outcome)
         return self._result(message, outcome)
+
+    def _unknown(self, run: Run) -> Message:
+        """How it ended is not known, and nobody waits for that any more."""
+        if not run.owned.gone and self._store_silent_ms() > 0:
+            return self._result(run.message, Outcome(False, {}, StoreGone.code))
+        return Busy(run.owned.key, RETRY_AFTER_MS)
 
     async def _saved(self, owned: Owned, key: Key) -> Outcome | None:
         """What an earlier run's transaction has saved meanwhile, once that is committed."""

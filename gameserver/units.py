@@ -18,8 +18,10 @@ undone by reading the unit anew, and no other unit is harmed.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gameserver.documents import Documents, Overtaken, sleep_ms
+from gameserver.overdue import Overdue
 from runtime.service import Service
 from runtime.store.api import Ambiguous, Durability, TooLarge, Unavailable
 from world.entity import COMMIT
@@ -44,6 +46,14 @@ class UnitFull(StoreGone):
     code = FULL
 
 
+class Wait(NamedTuple):
+    """Who waits for a commit, and until when (own time)."""
+
+    version: int
+    future: asyncio.Future[None]
+    give_up_ms: float
+
+
 @dataclass(slots=True, eq=False)
 class Owned:
     """One unit of mine."""
@@ -61,7 +71,7 @@ class Owned:
     rings: int = 0  # event streams begun under this epoch
     motion_version: int = 0  # an avatar's, when it was last present under this epoch
     last_input: int = 0
-    waiters: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)  # one per waiting operation
+    waiters: list[Wait] = field(default_factory=list)  # one per waiting operation
 
     @property
     def key(self) -> str:
@@ -98,6 +108,8 @@ class UnitTable:
         self._on_too_large = on_too_large
         self._units: dict[str, Owned] = {}
         self._behind: set[Owned] = set()  # to be written with the next group
+        self._awaited: dict[Owned, None] = {}  # those with waiters, at the last look
+        self._overdue = Overdue(self._give_up)
         self.writes = 0
         self.fenced = 0
         self.too_large = 0
@@ -128,9 +140,9 @@ class UnitTable:
         self._units.pop(owned.key, None)
         self._behind.discard(owned)
         self._on_dropped(owned)
-        for _, future in owned.waiters:
-            if not future.done():
-                future.set_exception((UnitFull if owned.too_large else Fenced)(owned.key))
+        for wait in owned.waiters:
+            if not wait.future.done():
+                wait.future.set_exception((UnitFull if owned.too_large else Fenced)(owned.key))
         owned.waiters.clear()
 
     # -- persistence -------------------------------------------------------------------------------------------------
@@ -144,20 +156,29 @@ class UnitTable:
             self._behind.add(owned)
 
     async def committed(self, owned: Owned, version: int, give_up_ms: float = STORE_GIVE_UP_MS) -> None:
-        """Return once the store holds ``version`` of the unit. Raises Fenced, StoreGone."""
+        """Return once the store holds ``version`` of the unit. Raises Fenced; StoreGone, up to OVERDUE_LOOK_MS late."""
         if owned.unit.committed >= version:
             return
         if owned.gone:
             raise Fenced(owned.key)
-        future = asyncio.get_running_loop().create_future()
-        owned.waiters.append((version, future))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        owned.waiters.append(Wait(version, future, self._clock.monotonic_ms() + give_up_ms))
+        self._awaited[owned] = None
+        self._overdue.begin()
         self.touch(owned)
-        try:
-            async with asyncio.timeout(give_up_ms / 1_000):
-                await future
-        except TimeoutError:
-            owned.waiters = [w for w in owned.waiters if w[1] is not future]
-            raise StoreGone(owned.key) from None
+        await future
+
+    def _give_up(self) -> bool:
+        """End the waits whose time is over; whether there are others."""
+        now = self._clock.monotonic_ms()
+        for owned in list(self._awaited):
+            for wait in owned.waiters:
+                if wait.give_up_ms <= now and not wait.future.done():
+                    wait.future.set_exception(StoreGone(owned.key))
+            owned.waiters = [wait for wait in owned.waiters if not wait.future.done()]
+            if not owned.waiters:
+                del self._awaited[owned]
+        return bool(self._awaited)
 
     async def write_behind(self) -> None:
         """For ever: every WRITE_BEHIND_MS all that waits is written, as one group of the store."""
@@ -226,11 +247,11 @@ class UnitTable:
 
     def _answer(self, owned: Owned) -> None:
         waiting, owned.waiters = owned.waiters, []
-        for version, future in waiting:
-            if version > owned.unit.committed:
-                owned.waiters.append((version, future))
-            elif not future.done():
-                future.set_result(None)
+        for wait in waiting:
+            if wait.version > owned.unit.committed:
+                owned.waiters.append(wait)
+            elif not wait.future.done():
+                wait.future.set_result(None)
 
     # -- handing one off ---------------------------------------------------------------------------------------------
     async def settle(self, owned: Owned, give_up_ms: float) -> None:
