@@ -185,7 +185,8 @@ class Commands:
             return Moved(owned.key, "", 0, owned.unit.epoch)
         if not owned.serving:  # being handed off: whoever has the unit in the end runs it again, with the same keys
             return Busy(owned.key, RETRY_AFTER_MS)
-        self._remember(owned, key, outcome)
+        if not (outcome.ok and _brings(message.op)):  # which the transfer saved
+            self._remember(owned, key, outcome)
         return self._result(message, outcome)
 
     def _unknown(self, run: Run) -> Message:
@@ -214,7 +215,7 @@ class Commands:
             return Outcome.refused(refusal)
 
     def _remember(self, owned: Owned, key: Key, outcome: Outcome) -> None:
-        """For repeats; kept with the unit, which is not written for it. What a transfer saved stays as it is."""
+        """For repeats; kept with the unit, which is not written for it."""
         if outcome.code in TRANSIENT:
             return
         try:

@@ -7,7 +7,9 @@ import pytest
 from runtime.mesh.api import Refused
 from tests.support.game import SEED, Game, Player, nearest
 from tests.support.virtual import run_virtual
-from world.limits import AVATAR_LINGER_S, REGION_IDLE_S, REGION_M
+from world.ids import NodeId
+from world.limits import AVATAR_LINGER_S, COMMAND_DEADLINE_MS, OVERDUE_LOOK_MS, REGION_IDLE_S, REGION_M
+from world.messages import Busy, ClientCommand, CommandResult, Message
 from world.terrain import spawn
 from world.unit import Unit
 
@@ -44,6 +46,39 @@ def test_gather_has_the_same_outcome_wherever_the_real_is(servers: int) -> None:
             empty = await first.gather(tree)
             assert (empty.ok, empty.code) == (False, "depleted")
         assert game.failures == []
+
+    run_virtual(play())
+
+
+def test_a_command_whose_end_is_not_known_in_time_is_answered_and_has_its_effect_once() -> None:
+    """What it waits for, here the transfer, has no bound of its own."""
+
+    async def play() -> None:
+        tree, x, y = nearest()
+        async with Game(1) as game:
+            player = await game.player(1, at="gs1")
+            await player.walk(x, y)
+            server, loop = game.servers["gs1"].game, asyncio.get_running_loop()
+            drive, server.transfers.drive = server.transfers.drive, lambda owned: None  # type: ignore[method-assign]
+            command = ClientCommand(player.avatar, player.session, player.connection, 1, 0, "gather", {"target": tree})
+
+            async def ask() -> Message:
+                return await game.gateway.call(NodeId("gs1"), command, deadline_ms=2 * COMMAND_DEADLINE_MS)
+
+            began_s = loop.time()
+            answers = await asyncio.gather(ask(), ask())  # the second joins the first
+            assert all(isinstance(answer, Busy) for answer in answers), answers
+            assert 0 <= loop.time() - began_s - COMMAND_DEADLINE_MS / 1_000 < 2 * OVERDUE_LOOK_MS / 1_000
+            await asyncio.sleep(0)
+            assert (len(server.commands._running), server.commands._in_flight) == (0, {}), "nothing of it is left"
+            owned = server.table.get(player.region)
+            assert owned is not None
+            server.transfers.drive = drive  # type: ignore[method-assign]
+            drive(owned)
+            result = await ask()
+            assert isinstance(result, CommandResult)
+            assert result.value == {"items": {"wood": 1}}
+            assert items(game, player) == {"wood": 1}, "once, for all the asking"
 
     run_virtual(play())
 

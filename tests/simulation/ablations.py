@@ -248,7 +248,7 @@ FOUND_WITHIN: dict[str, int | range] = {
     "from_epoch": 20,
     "flush": 20,
     "pending_check": range(40, 60),
-    "intents_cas": range(306, 314),
+    "intents_cas": range(20, 30),
 }
 
 
