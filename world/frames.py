@@ -296,7 +296,8 @@ def read_digest(body: bytes) -> Digest:
     return Digest(bool(full), publisher, generation, world_ms, rows)
 
 
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
 
 
 def entity_hash(entity: Records, epoch: Records, motion_version: Records, property_version: Records) -> Records:
@@ -307,10 +308,21 @@ def entity_hash(entity: Records, epoch: Records, motion_version: Records, proper
     with np.errstate(over="ignore"):
         h = entity.astype(np.uint64)
         for column in (epoch, motion_version, property_version):
-            h = (h ^ column.astype(np.uint64)) + _MIX
-            h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            h = (h ^ column.astype(np.uint64)) + np.uint64(_MIX)
+            h = (h ^ (h >> np.uint64(30))) * np.uint64(_FIRST)
+            h = (h ^ (h >> np.uint64(27))) * np.uint64(_SECOND)
             h = h ^ (h >> np.uint64(31))
+    return h
+
+
+def entity_hash_of(entity: int, epoch: int, motion_version: int, property_version: int) -> int:
+    """The same of a single one."""
+    h = entity
+    for value in (epoch, motion_version, property_version):
+        h = ((h ^ value) + _MIX) & _MASK
+        h = ((h ^ (h >> 30)) * _FIRST) & _MASK
+        h = ((h ^ (h >> 27)) * _SECOND) & _MASK
+        h ^= h >> 31
     return h
 
 

@@ -46,6 +46,12 @@ def test_sight_comes_back_as_it_went(entered: list[int], left: list[int]) -> Non
     assert frames.read_sight(frames.sight_bytes(entered, left)) == (entered, left)
 
 
+@given(st.lists(st.tuples(st.integers(0, (1 << 64) - 1), *[st.integers(0, (1 << 32) - 1)] * 3), min_size=1, max_size=5))
+def test_one_entity_hashes_alone_as_among_others(rows: list[tuple[int, int, int, int]]) -> None:
+    columns = np.array(rows, np.uint64).T
+    assert frames.entity_hash(*columns).tolist() == [frames.entity_hash_of(*row) for row in rows]
+
+
 def test_the_cell_hash_tells_near_versions_apart_and_does_not_depend_on_order() -> None:
     ids = np.arange(1, 101, dtype=np.uint64)
     ones = np.ones(100, np.uint32)
