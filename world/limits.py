@@ -138,6 +138,7 @@ STORE_CREDENTIAL_BYTES: Final = 4_096  # of a file that holds the store's user o
 STORE_KEY_BYTES: Final = 250
 STORE_COUNTER_STEPS: Final = (1 << 53) - 1  # tokens and counters stay exact in JavaScript
 STORE_CAS_SKIP: Final = 1 << 16  # tokens skipped at each start: more than a lost group can have given away
+STORE_CAS_BLOCK: Final = 1 << 12  # tokens reserved in the file at once
 STORE_VALUE_BYTES: Final = 1 << 20
 STORE_MANY_KEYS: Final = 1_000
 STORE_LIST_KEYS: Final = 10_000

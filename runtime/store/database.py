@@ -2,7 +2,7 @@
 
     documents(key, value, cas)   one row per document
     counters(key, value)         atomic counters, a key space of their own
-    meta(name, value)            ``generation``: raised at each opening; ``cas``: the last token given away
+    meta(name, value)            ``generation``: raised at each opening; ``cas``: none above was given away
 
 Nothing is written before the file has been recognised and checked: a file that is not ours, or is damaged, is left
 exactly as it was found, its write-ahead log included.

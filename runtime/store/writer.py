@@ -31,7 +31,7 @@ _PRESENT = "SELECT 1 FROM documents WHERE key = ?"
 _COUNT = """INSERT INTO counters(key, value) VALUES(?1, ?2)
     ON CONFLICT DO UPDATE SET value = value + ?3 WHERE value + ?3 <= ?4 RETURNING value"""
 _RAISE_GENERATION = "UPDATE meta SET value = max(value, ?) WHERE name = 'generation'"
-_SAVE_CAS = "UPDATE meta SET value = ? WHERE name = 'cas'"
+_RESERVE_CAS = "UPDATE meta SET value = ? WHERE name = 'cas'"
 
 
 Outcomes = list[Any]  # in the order of the writes: a value each, or the StoreError to raise
@@ -108,6 +108,7 @@ class Group:
     early: list[Job] = field(default_factory=list)
     writes: int = 0
     accepted: bool = False
+    reserves_cas: int = 0  # the last token that may be given away once this group is committed; 0: as before
     commit_ms: float = 0.0
 
     def add(self, job: Job) -> None:
@@ -128,7 +129,7 @@ class Writer:
         self._cursor = opened.writer.cursor()  # one for all statements: to make one costs a third of a small write
         self._report = report
         self._last_cas = opened.last_cas
-        self._saved_cas = opened.last_cas
+        self._reserved_cas = opened.last_cas  # what the file says: no committed group gave a token above it away
         self._broken: StoreError | None = None
         self._checkpoint_at = limits.STORE_CHECKPOINT_PAGES
         self._apply: dict[str, Callable[[Any], Any]] = {
@@ -186,8 +187,9 @@ class Writer:
                 group.early.append(job)
             if time.perf_counter() > until:
                 break
-        if self._last_cas != self._saved_cas:
-            self._cursor.execute(_SAVE_CAS, (self._last_cas,))
+        if self._last_cas > self._reserved_cas:  # of a whole block: else each commit would write one page more
+            group.reserves_cas = self._last_cas + limits.STORE_CAS_BLOCK
+            self._cursor.execute(_RESERVE_CAS, (group.reserves_cas,))
         if group.early:
             group.accepted = True
             self._report("accepted", group)
@@ -196,7 +198,7 @@ class Writer:
         started = time.perf_counter()
         self._cursor.execute("COMMIT")
         group.commit_ms = (time.perf_counter() - started) * 1_000
-        self._saved_cas = self._last_cas
+        self._reserved_cas = max(self._reserved_cas, group.reserves_cas)
         note = self.statistics
         note.groups += 1
         note.writes += group.writes

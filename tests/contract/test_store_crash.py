@@ -72,6 +72,23 @@ def test_kill_9_loses_no_acknowledged_write_and_no_token_returns(tmp_path: Path)
     run(body())
 
 
+def test_tokens_reserved_in_blocks_stay_above_those_of_the_last_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a start would skip none: the file itself says how far they may have gone."""
+    monkeypatch.setattr(limits, "STORE_CAS_SKIP", 0)
+    monkeypatch.setattr(limits, "STORE_CAS_BLOCK", 4)
+
+    async def life(name: str) -> list[int]:
+        store = SqliteStore(tmp_path / "world.sqlite")
+        tokens = [await store.insert(f"{name}:{n}", b"") for n in range(11)]
+        await store.close()
+        return tokens
+
+    first, second = run(life("a")), run(life("b"))
+    assert min(second) > max(first)
+
+
 def test_a_second_process_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     with writing_process(tmp_path, writers=1) as process:
         assert process.stdout is not None
