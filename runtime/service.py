@@ -26,8 +26,8 @@ from typing import Any, Self
 
 import orjson
 import uvloop
+from msgspec import structs
 from prometheus_client import CollectorRegistry
-from structlog.typing import EventDict
 
 from runtime import log as logs
 from runtime.addresses import placed
@@ -108,7 +108,7 @@ class Service:
         seed: int = 0,
         rng: random.Random | None = None,
         clock: LoopClock | None = None,
-        lines: list[EventDict] | None = None,
+        lines: list[logs.Event] | None = None,
         **overrides: Any,
     ) -> Self:
         """A service without threads, signals, wall clock or global state; ``overrides`` are settings. World time
@@ -118,7 +118,7 @@ class Service:
         return cls(
             role,
             node_id,
-            settings.model_copy(update=given) if settings is not None else Settings(**given),
+            structs.replace(settings or Settings(), **given),
             clock=clock or LoopClock(1_000_000.0),
             log=logs.plain_log(role, node_id, "debug" if lines is not None else "warning", lines),
             metrics=CollectorRegistry(),

@@ -4,6 +4,7 @@ meanwhile, with what the first leaves of the processors, and simulated seeds run
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ MANY_TESTS = 200  # fewer are somebody's selection, who waits for them and not f
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# Each process of each cluster would compile the project again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _ahead: "pytest.StashKey[Ahead]" = pytest.StashKey()
 _begun: "pytest.StashKey[bool]" = pytest.StashKey()

@@ -9,8 +9,6 @@ import typer
 import uvloop
 from rich.console import Console
 
-from cluster.bots.fleet import Fleet, Run
-from cluster.bots.report import LiveReport, document, table
 from runtime.service import EXIT_FAILED
 from world.limits import BOT_GATHER_EVERY_S, BOT_LOGINS_PER_S
 
@@ -46,6 +44,9 @@ def bots(
 
       projectk bots --url http://127.0.0.1:8080 --count 100 --crowd
     """
+    from cluster.bots.fleet import Fleet, Run  # here: the other verbs need not load what players are made of
+    from cluster.bots.report import LiveReport, document, table
+
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter(f"{url!r} is no URL like http://127.0.0.1:8080.", param_hint="'--url'")
     asked = Run(url.rstrip("/"), count, seconds, crowd, rate, gather_every, seed, workers, spread, trade)

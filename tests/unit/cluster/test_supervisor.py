@@ -22,8 +22,8 @@ from world.messages import Member
 PROGRAM = """
 import sys
 from runtime.service import StartRefused, run
-from runtime.settings import Settings
-settings = Settings()
+from runtime.settings import read_settings
+settings = read_settings()
 release = settings.data / "release"
 how = sys.argv[2] or (release.read_text() if release.exists() else "")
 async def start(service):
