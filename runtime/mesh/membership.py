@@ -334,8 +334,7 @@ class Membership:
         an hour off would take a day."""
         if not self._settled:
             return
-        offset = self._estimate.joining()
-        if self._guessed and offset is not None:
+        if self._guessed and (offset := self._estimate.joining()) is not None:
             self._clock.step(offset)
         self._guessed = False
         self._clock.aim(self._estimate.agreed(self._clock.offset_ms()))

@@ -15,27 +15,30 @@ class WorldTimeEstimate:
 
     def __init__(self) -> None:
         self._samples: dict[str, deque[tuple[float, float]]] = {}  # node: (round trip, offset)
+        self._best: dict[str, float] = {}  # node: the offset of its shortest
 
     def measured(self, node: str, sent_ms: float, received_ms: float, world_ms: float) -> None:
         if node not in self._samples and len(self._samples) >= BOOK_MEMBERS:
             return
         kept = self._samples.setdefault(node, deque(maxlen=CLOCK_SAMPLES))
         kept.append((received_ms - sent_ms, world_ms - (sent_ms + received_ms) / 2))
+        self._best[node] = min(kept)[1]
 
     def forget(self, node: str) -> None:
         self._samples.pop(node, None)
+        self._best.pop(node, None)
 
     def forget_all(self) -> None:
         self._samples.clear()
+        self._best.clear()
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def joining(self) -> float | None:
         """Where a newcomer, whose own time counts for nothing, steps to. None: nobody was measured."""
-        offsets = [min(kept)[1] for kept in self._samples.values()]
-        return median(offsets) if offsets else None
+        return median(self._best.values()) if self._best else None
 
     def agreed(self, own_offset_ms: float) -> float:
         """Where a member, whose own time counts like any other's, slews to: so that all meet."""
-        return median([own_offset_ms, *(min(kept)[1] for kept in self._samples.values())])
+        return median([own_offset_ms, *self._best.values()])
