@@ -1,6 +1,8 @@
 """One connected client: its session core, its socket and its sight; does what the core says."""
 
+import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway import closing, effects
@@ -106,7 +108,7 @@ class Client:
                 self._gateway.register(self)
                 self._spawn(self._attach(effect), "attach")
             case effects.CallCommand():
-                self._spawn(self._command(effect), "command")
+                self._command(effect)
             case effects.CallMissed():
                 self._spawn(self._missed(effect), "missed")
 
@@ -143,9 +145,29 @@ class Client:
         self._gateway.counters.attaches.labels(_name(answer)).inc()
         self.run(self.session.attach_answered(effect.attempt, answer))
 
-    async def _command(self, effect: effects.CallCommand) -> None:
-        answer = await self._call(effect.server, effect.message, COMMAND_CALL_MS)
-        self._gateway.counters.commands.labels(_name(answer)).inc()
+    def _command(self, effect: effects.CallCommand) -> None:
+        """Without a task: there are thousands a second."""
+        try:
+            asked = self._gateway.mesh.ask(NodeId(effect.server), effect.message, deadline_ms=COMMAND_CALL_MS)
+        except MeshError as error:
+            self._command_answered(effect, Failed(error.code))
+        else:
+            asked.add_done_callback(partial(self._command_ended, effect))
+
+    def _command_ended(self, effect: effects.CallCommand, asked: "asyncio.Future[Message]") -> None:
+        """The call has ended. One that was cancelled goes down with this process."""
+        if asked.cancelled():
+            return
+        error = asked.exception()
+        if error is None:
+            self._command_answered(effect, asked.result())
+        elif isinstance(error, MeshError):
+            self._command_answered(effect, Failed(error.code))
+        else:
+            self._gateway.service.fail(error)
+
+    def _command_answered(self, effect: effects.CallCommand, answer: Message | Failed) -> None:
+        self._gateway.counters.command_answered(_name(answer))
         self.run(self.session.command_answered(effect.message.number, effect.attempt, answer))
 
     async def _missed(self, effect: effects.CallMissed) -> None:

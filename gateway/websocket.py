@@ -25,6 +25,7 @@ from gateway import closing
 from gateway.client import Client
 from gateway.closing import Closing
 from gateway.gateway import Gateway
+from gateway.leaving import Leaving
 from world.limits import CLIENT_CLOSE_MS, CLIENT_FRAGMENTS, CLIENT_MESSAGE_BYTES
 
 PATH = "/v1/socket"
@@ -47,7 +48,7 @@ def text_frame(payload: bytes) -> bytes:
 
 def game_socket(gateway: Gateway, allowed_origin: Callable[[str], bool]) -> type[asyncio.Protocol]:
     """What uvicorn calls as its WebSocket class."""
-    return cast(type[asyncio.Protocol], partial(GameSocket, gateway, allowed_origin))
+    return cast(type[asyncio.Protocol], partial(GameSocket, gateway, allowed_origin, Leaving()))
 
 
 class GameSocket(asyncio.Protocol):
@@ -57,6 +58,7 @@ class GameSocket(asyncio.Protocol):
         self,
         gateway: Gateway,
         allowed_origin: Callable[[str], bool],
+        leaving: Leaving,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -64,6 +66,9 @@ class GameSocket(asyncio.Protocol):
     ) -> None:
         self._gateway = gateway
         self._allowed_origin = allowed_origin
+        self._leaving = leaving
+        self._said: list[bytes] = []  # not written yet; counted in ``buffered``
+        self._said_bytes = 0
         self._loop = _loop or asyncio.get_running_loop()
         self._connections = cast(set[asyncio.Protocol], server_state.connections)
         self._wire = ServerProtocol(subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=CLIENT_MESSAGE_BYTES, logger=_LOG)
@@ -111,13 +116,24 @@ class GameSocket(asyncio.Protocol):
         self.write(text_frame(text))
 
     def write(self, chunk: bytes) -> None:
-        if not self._ended and self._transport is not None:
-            self._transport.write(chunk)
+        if self._ended:
+            return
+        if not self._said:
+            self._leaving.add(self._leave)
+        self._said.append(chunk)
+        self._said_bytes += len(chunk)
+
+    def _leave(self) -> None:
+        """Write what was said."""
+        said, self._said, self._said_bytes = self._said, [], 0
+        if said and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(said[0] if len(said) == 1 else b"".join(said))
 
     def buffered(self) -> int:
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._said_bytes + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
 
     def close(self, reason: Closing) -> None:
+        self._leave()
         if self._wire.state is WireState.OPEN:
             self._wire.send_close(reason.code, reason.name)
             self._flush()
@@ -215,7 +231,10 @@ class GameSocket(asyncio.Protocol):
         """What the protocol wants written. Its end-of-stream mark half-closes: closing with unread bytes in the
         kernel would reset the connection, and the close frame would be lost."""
         transport = self._transport
-        for piece in self._wire.data_to_send():
+        pieces = self._wire.data_to_send()
+        if pieces:
+            self._leave()
+        for piece in pieces:
             if transport is None or transport.is_closing():
                 return
             if piece:

@@ -77,6 +77,7 @@ class StubMesh:
     def __init__(self, *members: Member) -> None:
         self.book = StubBook(*(members or ready_members()))
         self.answers: dict[type[Message], Callable[[Any], Answer]] = {}
+        self.asked: dict[type[Message], asyncio.Future[Message]] = {}  # what a test answers when it likes
         self.sent: list[tuple[str, Message]] = []
         self.handlers: dict[type[Message], Callable[[Sender, Any], Any]] = {}
         self.calls: dict[type[Message], int] = defaultdict(int)
@@ -89,7 +90,7 @@ class StubMesh:
         self.handlers[kind] = handler
 
     def ask(self, node: NodeId, message: Message, *, deadline_ms: float = 0) -> "asyncio.Future[Message]":
-        return asyncio.ensure_future(self.call(node, message, deadline_ms=deadline_ms))
+        return self.asked.get(type(message)) or asyncio.ensure_future(self.call(node, message, deadline_ms=deadline_ms))
 
     async def call(self, node: NodeId, message: Message, *, deadline_ms: float = 0) -> Message:
         self.sent.append((node, message))

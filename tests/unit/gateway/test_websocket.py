@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,16 @@ import gateway.fanout
 import gateway.headers
 import gateway.session
 from gateway import closing
+from gateway.websocket import GameSocket
+from runtime.mesh.api import Sender
 from tests.support.aio import run
 from tests.unit.gateway.live import UPGRADE, Live, Player, close_code, frame, live
-from tests.unit.gateway.support import AVATAR
+from tests.unit.gateway.support import AVATAR, SERVER
 from world import frames
 from world.grid import cell_at, place_in_cell, subcell_at
+from world.ids import NodeId
 from world.limits import CLIENT_FRAGMENTS, CLIENT_MESSAGE_BYTES, HTTP_HEADER_BYTES
-from world.messages import Detach, EventsSeen, MoveBatch
+from world.messages import ClientCommand, CommandResult, Detach, Events, EventsSeen, Message, MoveBatch
 
 CELL, PLACE = cell_at(4096, 4096), place_in_cell(subcell_at(4096, 4096))
 
@@ -79,6 +83,54 @@ def test_bad_input(sent: list[bytes], code: closing.Closing, kind: str | None) -
             if kind is not None:
                 assert gateway.counter("bad_input", kind=kind) == 1
             writer.close()
+
+    run(play(), uvloop=True)
+
+
+def test_what_one_message_brings_leaves_as_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command's events and its result, said in two turns of the loop, wake the client once."""
+    written: list[bytes] = []
+
+    class Recorded:
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self._transport = transport
+
+        def write(self, data: bytes) -> None:
+            written.append(data)
+            self._transport.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+    made = GameSocket.connection_made
+    monkeypatch.setattr(GameSocket, "connection_made", lambda self, transport: made(self, Recorded(transport)))  # type: ignore[arg-type]
+
+    async def play() -> None:
+        async with live() as gateway:
+            player = await gateway.player(AVATAR)
+            events = [(n, b'{"kind":"x"}') for n in (1, 2, 3)]
+            told = Events(AVATAR, player.ready["session"], 1, 5, 9, events)
+            answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            gateway.mesh.asked[ClientCommand] = answer
+            await player.say(t="command", n=1, op="look")
+            await asyncio.sleep(0.05)
+            written.clear()
+            gateway.mesh.handlers[Events](Sender(NodeId(SERVER), 3), told)  # as in one batch of the mesh
+            answer.set_result(CommandResult(1, True))
+            assert (await player.until("result"))["ok"]
+            (chunk,) = written
+            assert chunk.count(b'"t":"event"') == 3
+
+    run(play(), uvloop=True)
+
+
+def test_what_was_said_before_a_close_arrives_before_it() -> None:
+    async def play() -> None:
+        async with live() as gateway:
+            player = await gateway.player(AVATAR)
+            await player.say(t="nonsense")
+            assert (await player.until("error"))["code"] == "bad_message"
+            assert await player.closed() == closing.BAD_MESSAGE.code
 
     run(play(), uvloop=True)
 
