@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 
 from gateway.gateway import Gateway
 from gateway.http import Routes, WorldPages, build_app
+from gateway.leveling import Leveling
 from gateway.observe import ObserveHub
 from gateway.ops.listener import build_ops_server
 from gateway.ops.token import load_or_make_token, token_path
@@ -78,6 +79,8 @@ async def start(service: Service) -> None:
     serving_ops = service.spawn(ops.serve(sockets=[ops_listener]), "ops", loop=True)
     service.spawn(observers.loop(), "observe", loop=True)
     service.spawn(_tell_load(gateway, ops_url), "load", loop=True)
+    if settings.balance == "on":
+        service.spawn(Leveling(gateway).keep(), "leveling", loop=True)
     service.spawn(_agree(await reach_store(settings, mesh), settings.world_seed), "agree")
 
     async def stop() -> None:

@@ -37,6 +37,7 @@ class Client:
     def __init__(self, gateway: "Gateway", socket: Socket) -> None:
         self.session = Session(gateway.node_id, gateway.clock, gateway.rng)
         self.watcher = Watcher(socket)
+        self.since_ms = gateway.clock.monotonic_ms()
         self._gateway = gateway
         self._socket = socket
 

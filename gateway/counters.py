@@ -15,6 +15,7 @@ class Counters:
         self.bad_input = counter("bad_input", "Client input refused, ignored or doubled", "kind")
         self.messages = counter("client_messages", "Whole messages from clients", "kind")
         self.text, self.binary = self.messages.labels("text"), self.messages.labels("binary")
+        self.leveled = counter("leveled", "Clients asked to go on at another gateway, which has fewer")
         self.attaches = counter("attaches", "Answers to attach", "answer")
         self.commands = counter("commands", "Answers to commands", "answer")
         self._commands: dict[str, Counter] = {}  # of each answer: as few as there are message types and problem codes

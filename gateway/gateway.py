@@ -1,7 +1,7 @@
 """All clients of one gateway, and what the mesh has to say to them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway import closing, server_messages
 from gateway.client import Client, Socket
@@ -79,6 +79,9 @@ class Gateway:
     def __len__(self) -> int:
         return len(self._clients)
 
+    def clients(self) -> list[Client]:
+        return list(self._clients.values())
+
     def connect(self, socket: Socket) -> Client:
         """A socket has opened; it may be closed at once."""
         client = Client(self, socket)
@@ -130,8 +133,12 @@ class Gateway:
         """Send everybody elsewhere, each at a moment of its own, so that the other gateways are not run down; how many
         they were. A client may go by itself before its moment; newcomers are refused meanwhile."""
         self.draining = True
-        clients = list(self._clients.values())
-        spread_ms = min(GATEWAY_DRAIN_SPREAD_MS, 1_000 * len(clients) / GATEWAY_DRAIN_CLIENTS_PER_S)
+        clients = self.clients()
+        await self.send_away(clients, min(GATEWAY_DRAIN_SPREAD_MS, 1_000 * len(clients) / GATEWAY_DRAIN_CLIENTS_PER_S))
+        return len(clients)
+
+    async def send_away(self, clients: Sequence[Client], spread_ms: float) -> None:
+        """Each at a moment of its own within ``spread_ms``, which it is told and until which it is served."""
         moments_ms = sorted(GATEWAY_DRAIN_NOTICE_MS + self.rng.uniform(0, spread_ms) for _ in clients)
         for client, moment_ms in zip(clients, moments_ms, strict=True):
             client.say(server_messages.reconnect(round(moment_ms)))
@@ -139,7 +146,6 @@ class Gateway:
         for client, moment_ms in zip(clients, moments_ms, strict=True):
             await asyncio.sleep(max(0.0, began_ms + moment_ms - self.clock.monotonic_ms()) / 1_000)
             client.close(closing.RESTARTING)
-        return len(clients)
 
     def close_all(self) -> None:
         """Send everybody who is left elsewhere, at once: this gateway stops."""

@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- the game
     placement: Literal["gather", "spread"] = "gather"  # spread: round robin, for tests
-    balance: Literal["on", "off"] = "on"  # off: only drains and operators move units
+    balance: Literal["on", "off"] = "on"  # off: only drains and operators move units and clients
     avatars_per_server: Annotated[int, Meta(ge=1, le=100_000)] = AVATARS_PER_SERVER
 
     # -- setting up a Couchbase cluster

@@ -371,7 +371,7 @@ export class Connection extends EventTarget {
       const socket = this.socket;
       void this.#learnGateways(); // the others: this one goes on serving until then
       this.#once(m.after_ms ?? 0, () => {
-        if (this.socket === socket) this.#lost("The gateway restarts.", true);
+        if (this.socket === socket) this.#lost("Going on at another gateway.", true);
       });
     },
   };
