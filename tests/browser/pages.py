@@ -8,6 +8,37 @@ from typing import Any, cast
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 
 KEYS = {(0, -1): "ArrowUp", (0, 1): "ArrowDown", (-1, 0): "ArrowLeft", (1, 0): "ArrowRight"}
+PICTURE_MS = 30  # about twenty pictures a second
+# Fewer pictures a second: on a software GPU a window takes all of a processor, and a test
+# needs none of the pictures between. And a picture of a moment: it takes longer for one than a flash lasts.
+STILLS = """(everyMs) => {
+  const real = window.requestAnimationFrame.bind(window);
+  const held = [];
+  let frozen = false;
+  const draw = (run) => real((now) => (frozen ? held.push(run) : run(now)));
+  window.requestAnimationFrame = (run) => (frozen ? held.push(run) : setTimeout(() => draw(run), everyMs));
+  window.freezeWhen = async (condition, afterMs) => {
+    const late = performance.now() + 30_000;
+    while (!condition()) {
+      if (performance.now() > late) throw new Error(`never: ${condition}`);
+      await new Promise((done) => setTimeout(done, 20));
+    }
+    for (let drawn = 0; drawn < 2; drawn++) await new Promise(window.requestAnimationFrame);
+    await new Promise((done) => setTimeout(done, afterMs));
+    frozen = true;
+  };
+  window.freeze = () => { frozen = true; };
+  window.thaw = () => {
+    frozen = false;
+    held.splice(0).forEach((run) => window.requestAnimationFrame(run));
+  };
+}"""
+
+
+def slow(context: BrowserContext, every_ms: int = PICTURE_MS) -> BrowserContext:
+    """Its windows rest that long after each picture, and can be frozen."""
+    context.add_init_script(f"({STILLS})({every_ms})")
+    return context
 
 
 class PlayPage:

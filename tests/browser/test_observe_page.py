@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
-from tests.browser.pages import colors
+from tests.browser.pages import colors, slow
 from tests.support.cluster import COMMAND, STOP_S, Cluster, environment
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -78,7 +78,7 @@ PAINTED = """() => {
 def test_servers_regions_avatars_and_sights_are_shown(
     shared: Cluster, profile: Callable[..., BrowserContext], shots: Path
 ) -> None:
-    page = profile(viewport={"width": 1000, "height": 640}).new_page()
+    page = slow(profile(viewport={"width": 1000, "height": 640})).new_page()
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext
 
-from tests.browser.pages import PlayPage
+from tests.browser.pages import PlayPage, slow
 from tests.support.cluster import Cluster
 
 pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -39,7 +39,7 @@ def assert_apart(play: PlayPage) -> None:
 def test_a_phone_shows_all_and_a_finger_walks(
     shared: Cluster, profile: Callable[..., BrowserContext], shots: Path
 ) -> None:
-    play = PlayPage(profile(**PHONE), f"{shared.url}/").open()
+    play = PlayPage(slow(profile(**PHONE)), f"{shared.url}/").open()
     assert_apart(play)
     play.page.tap("#help-close")
     play.page.tap("#chat-input")

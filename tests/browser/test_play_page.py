@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import BrowserContext
 
 from tests.browser.fake_gateway import ORIGIN, FakeGateway
-from tests.browser.pages import PlayPage
+from tests.browser.pages import PlayPage, slow
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -27,7 +27,7 @@ APART = """(plates) => plates.every((a, i) => plates.slice(i + 1).every((b) => a
 
 @pytest.fixture
 def context(profile: Callable[..., BrowserContext]) -> BrowserContext:
-    return profile()
+    return slow(profile())
 
 
 def enter(context: BrowserContext, gateway: FakeGateway, *, shown: bool = True) -> PlayPage:

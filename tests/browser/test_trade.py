@@ -9,8 +9,7 @@ from playwright.sync_api import BrowserContext, ViewportSize, expect
 
 from tests.browser.fake_gateway import ORIGIN, FakeGateway
 from tests.browser.fake_trade import FakeTrade
-from tests.browser.pages import PlayPage
-from tests.browser.test_windows_survive import slow
+from tests.browser.pages import PlayPage, slow
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from tests.browser.conftest import WINDOW
-from tests.browser.pages import PlayPage
+from tests.browser.pages import PlayPage, slow
 from tests.browser.test_windows_survive import side_by_side
 from tests.support.cluster import Cluster
 
@@ -27,7 +27,7 @@ def windows(browser: Browser, shared: Cluster) -> Iterator[Windows]:
     contexts: list[BrowserContext] = []
 
     def window(url: str) -> PlayPage:
-        contexts.append(browser.new_context(viewport=WINDOW))
+        contexts.append(slow(browser.new_context(viewport=WINDOW)))
         return PlayPage(contexts[-1], f"{url}/").load()
 
     one, two = (window(url) for url in shared.gateways)

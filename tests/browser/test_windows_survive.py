@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, ViewportSize
 
-from tests.browser.pages import PlayPage
+from tests.browser.pages import PlayPage, slow
 from tests.browser.test_observe_page import people
 from tests.support.cluster import COMMAND, Cluster, cluster, environment
 from world.limits import REGION_M, WALK_SPEED_M_PER_S
@@ -57,40 +57,11 @@ PACE = """() => {
   }, 900);
   window.pace = { stop: () => { clearInterval(timer); press("keyup", now); } };
 }"""
-# Fewer pictures a second: three windows share a software GPU. And a picture of a moment: it takes longer for one than a
-# flash lasts.
-STILLS = """(everyMs) => {
-  const real = window.requestAnimationFrame.bind(window);
-  const held = [];
-  let frozen = false;
-  const draw = (run) => real((now) => (frozen ? held.push(run) : run(now)));
-  window.requestAnimationFrame = (run) => (frozen ? held.push(run) : setTimeout(() => draw(run), everyMs));
-  window.freezeWhen = async (condition, afterMs) => {
-    const late = performance.now() + 30_000;
-    while (!condition()) {
-      if (performance.now() > late) throw new Error(`never: ${condition}`);
-      await new Promise((done) => setTimeout(done, 20));
-    }
-    for (let drawn = 0; drawn < 2; drawn++) await new Promise(window.requestAnimationFrame);
-    await new Promise((done) => setTimeout(done, afterMs));
-    frozen = true;
-  };
-  window.freeze = () => { frozen = true; };
-  window.thaw = () => {
-    frozen = false;
-    held.splice(0).forEach((run) => window.requestAnimationFrame(run));
-  };
-}"""
 SIDE_BY_SIDE = """async (sources) => {
   document.body.style.cssText = "margin:0;display:flex;gap:6px;background:#0c151c";
   document.body.replaceChildren(...sources.map((source) => Object.assign(new Image(), { src: source })));
   await Promise.all([...document.images].map((image) => image.decode()));
 }"""
-
-
-def slow(context: BrowserContext, every_ms: int) -> BrowserContext:
-    context.add_init_script(f"({STILLS})({every_ms})")
-    return context
 
 
 def film(play: PlayPage, since: int = 0) -> list[dict[str, Any]]:
