@@ -5,6 +5,12 @@ last. Deeds go from there to the keeper and come back with the state; the other 
 seat asks for the state anew, which repairs what was lost on the way, tells the keeper where the avatar stands, and
 tells both that the other's server is there: after TRADE_SILENT_MS without, it is over (``lost``). A hand-off takes
 seat and bargain along.
+
+Two who invite each other mean one trade. Whose invitation has come first is accepted by the other's. Where they cross,
+that of the lower avatar stands; the other is withdrawn, and its command accepts instead::
+
+    A: invites B ──BargainTold{T of A}──╲ ╱──> B's owner: A is lower: withdraws T of B, accepts T of A
+    B: invites A ──BargainTold{T of B}──╱ ╲──> A's owner: refuses, MET and T of A: B's owner accepts that
 """
 
 from collections.abc import Callable
@@ -27,11 +33,13 @@ from world.messages import Actor, Bargained, BargainTold, Busy, DoBargain, Json,
 from world.results import Refusal
 
 OVER = frozenset({Phase.COMMITTED.value, Phase.CLOSED.value})
+MET = "trade_met"  # an invitation has crossed one of the invited, which stands; the detail names it
 UNDECIDED = frozenset({"moved", "settled"})  # not for the run that hears it to say how the commit ended
 
 
 class Seat(msgspec.Struct):
-    """One of my avatars in a trade. ``heard_ms``: own clock, of the keeper's last answer."""
+    """One of my avatars in a trade. ``heard_ms``: own clock, of the keeper's last answer. ``instead``: of the trade
+    that its own command would have begun."""
 
     avatar: int
     trade: str
@@ -39,6 +47,7 @@ class Seat(msgspec.Struct):
     serial: int
     view: Json
     heard_ms: float = 0.0
+    instead: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -97,9 +106,9 @@ class Talks:
             self._show(avatar, trade, seat.serial + 1, seat.view | {"state": Phase.COMMITTED.value})
         self._service.spawn(self._say(avatar, trade, "end", {"code": code, "commit": commit}), f"end {trade}")
 
-    async def _say(self, avatar: int, trade: str, act: str, args: Json) -> None:
+    async def _say(self, avatar: int, trade: str, act: str, args: Json, key: str = "") -> None:
         try:
-            await self.act(avatar, trade, act, args, "")
+            await self.act(avatar, trade, act, args, key)
         except Refusal as refusal:
             self._log.info("trade not told", trade=trade, act=act, code=refusal.code)
 
@@ -117,23 +126,62 @@ class Talks:
         return answer
 
     async def _invite(self, avatar: int, trade: str, args: Json) -> Json:
-        """Raises Refusal ``trade_busy``, ``no_such_target``, ``unreachable``."""
+        """{"trade": T}: the one begun, or that of the other's invitation. Raises Refusal ``trade_busy``,
+        ``trade_closed`` (that invitation is over), ``no_such_target``, ``unreachable``."""
         if trade in self._kept:
-            return {}
+            return {"trade": trade}
+        met = self._invited_by(args["target"], avatar, trade) or await self._begin(avatar, trade, args)
+        if met:
+            await self._accept_instead(avatar, trade, met)
+        return {"trade": met or trade}
+
+    def _invited_by(self, other: int, avatar: int, trade: str) -> str:
+        """The trade to which the other has invited this avatar, or which it has instead of this one; "" for none."""
+        seat = self._seats.get(avatar)
+        if seat is None or seat.is_over or seat.inviter != other:
+            return ""
+        return seat.trade if seat.instead == trade or seat.view["state"] == Phase.INVITED.value else ""
+
+    async def _begin(self, avatar: int, trade: str, args: Json) -> str:
+        """Invite; the other's trade where the invitations have crossed and that one stands, else "". Raises Refusal."""
         self._must_be_free(avatar)
         actor, now = self._actor(avatar), self._clock.monotonic_ms()
         inviter = Side(avatar, actor.name, actor.x, actor.y, now)
         partner = Side(args["target"], args["name"], args["x"], args["y"], now)
         bargain = self._kept[trade] = Bargain(trade, inviter, partner, now)
-        self._seats[avatar] = Seat(avatar, trade, avatar, 0, bargain.view(avatar), now)
+        seat = self._seats[avatar] = Seat(avatar, trade, avatar, 0, bargain.view(avatar), now)
         try:
             await self._tell_partner(bargain)
-        except BaseException:  # the partner, if it was reached, will ask, and learn that there is no such trade
+        except (
+            BaseException
+        ) as problem:  # the partner, if it was reached, will ask, and learn that there is no such trade
             self._kept.pop(trade, None)
-            self._seats.pop(avatar, None)
+            met = self._invited_by(args["target"], avatar, trade)
+            if self._seats.get(avatar) is seat:
+                del self._seats[avatar]
+            if isinstance(problem, Refusal) and (problem.code == MET or met):
+                return met or problem.detail
             raise
         self._show(avatar, trade, bargain.serial, bargain.view(avatar))
-        return {}
+        met = self._invited_by(args["target"], avatar, trade)
+        if not met and trade not in self._kept:
+            raise Refusal("trade_closed", "it is over already")
+        return met
+
+    async def _accept_instead(self, avatar: int, trade: str, met: str) -> None:
+        """The command that would have begun a trade accepts the other's. Raises Refusal."""
+        seat = self._seats.get(avatar)
+        if seat is None or seat.trade != met:  # its keeper has named it before it told of it
+            self._must_be_free(avatar)
+            view = closed(met, "") | {"state": Phase.INVITED.value}
+            seat = self._seats[avatar] = Seat(avatar, met, inviter_of(met), 0, view, self._clock.monotonic_ms())
+        seat.instead = trade
+        try:
+            await self.act(avatar, met, "accept", {}, _accepting(avatar))
+        except Refusal as refusal:
+            if refusal.code == "trade_closed" and seat.serial == 0 and self._seats.get(avatar) is seat:
+                del self._seats[avatar]  # its player has never heard of it
+            raise
 
     def _must_be_free(self, avatar: int, trade: str = "") -> None:
         seat = self._seats.get(avatar)
@@ -217,6 +265,8 @@ class Talks:
         avatar, trade, now = message.avatar, message.trade, self._clock.monotonic_ms()
         if self._presences.get(avatar) is None:
             raise Refusal("no_such_target", f"{avatar} is not in the world")
+        if message.view["state"] == Phase.INVITED.value:
+            self._cross(message)
         seat = self._seats.get(avatar)
         if message.view["state"] == Phase.INVITED.value:
             self._must_be_free(avatar, trade)
@@ -230,6 +280,25 @@ class Talks:
             return Ok()
         self._show(avatar, trade, message.serial, message.view)
         return Ok()
+
+    def _cross(self, message: BargainTold) -> None:
+        """The invited has itself invited who invites it. Raises Refusal MET where its own invitation stands."""
+        avatar, seat = message.avatar, self._seats.get(message.avatar)
+        mine = self._kept.get(seat.trade) if seat is not None else None
+        if seat is None or mine is None or mine.phase is not Phase.INVITED or mine.inviter.avatar != avatar:
+            return
+        if mine.partner.avatar != message.inviter:
+            return
+        if avatar < message.inviter:
+            raise Refusal(MET, mine.trade)
+        del self._kept[mine.trade]
+        if seat.serial:  # told already, so its command is answered, and the inviter's server has forgotten it
+            self._show(avatar, mine.trade, seat.serial + 1, self._lost(seat))
+        seat = Seat(avatar, message.trade, message.inviter, message.serial, message.view, instead=mine.trade)
+        seat.heard_ms, self._seats[avatar] = self._clock.monotonic_ms(), seat
+        self._service.spawn(
+            self._say(avatar, message.trade, "accept", {}, _accepting(avatar)), f"accept {message.trade}"
+        )
 
     def _show(self, avatar: int, trade: str, serial: int, view: Json) -> None:
         """To its player, if it is news."""
@@ -355,3 +424,8 @@ class Talks:
             await self._routing.reach(unit, here, ask, TRADE_CALL_MS, take=False)
         except Refusal as refusal:  # the keeper finds out by its silence
             self._log.info("trade not left", trade=seat.trade, code=refusal.code)
+
+
+def _accepting(avatar: int) -> str:
+    """The key of a deed that is done once, by whoever finds that invitations have met."""
+    return f"{avatar}.met"

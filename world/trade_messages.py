@@ -53,7 +53,8 @@ class Bargained(Message, frozen=True, tag=103):
 
 class BargainTold(Message, frozen=True, tag=104):
     """From who keeps a trade to the owner of the partner's ``unit``: it is so now. Answer: Ok | Moved | Busy; Problem
-    codes: trade_busy, trade_closed (no such trade is open here), no_such_target."""
+    codes: trade_busy, trade_met (the invited has invited as well; detail: its trade, which stands), trade_closed (no
+    such trade is open here), no_such_target."""
 
     trade: Short
     unit: Name

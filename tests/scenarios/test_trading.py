@@ -1,14 +1,17 @@
 """Two players trade, on one server and on two, whatever happens meanwhile."""
 
 import asyncio
+import random
 
 import pytest
 
-from tests.support.game import Game
+from runtime.store.memory import Faults
+from tests.support.game import Game, Player
 from tests.support.traders import Pair, give, meet, stored
 from tests.support.virtual import run_virtual
 from world.ids import NodeId
 from world.limits import AVATAR_HOLDS_ITEMS, TRADE_IDLE_S, TRADE_INVITE_S, TRADE_REACH_M, TRADE_SILENT_MS, TRADE_STAY_M
+from world.messages import CommandResult
 
 
 async def hand(game: Game, unit: str, source: str, to: str) -> bool:
@@ -69,6 +72,87 @@ def test_both_confirm_at_once() -> None:
             assert sorted(r.value["committed"] for r in said) == [False, True]
             await game.until(lambda: stored(game, pair.a).get("stone") == 3, 5, "it is done")
             pair.sound()
+
+    run_virtual(play())
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+@pytest.mark.parametrize("ahead_ms", [-1_000.0, -0.1, 0.0, 0.1, 1_000.0])
+def test_two_who_invite_each_other_are_in_one_trade(servers: int, ahead_ms: float) -> None:
+    """A is ahead of B by so long; less than a message takes between two servers: their invitations cross."""
+
+    async def play() -> None:
+        async with Game(servers) as game:
+            pair = await meet(game, "gs1", f"gs{servers}")
+
+            async def invite(one: Player, other: Player, after_ms: float) -> CommandResult:
+                await asyncio.sleep(max(after_ms, 0) / 1_000)
+                return await one.call("trade_invite", target=other.avatar)
+
+            said = await asyncio.gather(invite(pair.a, pair.b, -ahead_ms), invite(pair.b, pair.a, ahead_ms))
+            assert [r.code for r in said] == ["", ""]
+            assert said[0].value == said[1].value
+            pair.trade = said[0].value["trade"]
+            if servers == 2 and ahead_ms > -1:
+                assert pair.trade.startswith(f"{pair.a.avatar}."), "the lower one's stands"
+            await pair.until_state("open")
+            assert {pair.state(p)["trade"] for p in (pair.a, pair.b)} == {pair.trade}
+            again = await pair.b.call("trade_invite", number=pair.b.number, target=pair.a.avatar)
+            assert again.value == {"trade": pair.trade}, "a repeat"
+            await pair.offer({"wood": 1}, {"stone": 1})
+            assert await pair.confirm() == [{"committed": False}, {"committed": True}]
+            await pair.until_state("committed")
+            pair.sound()
+
+    run_virtual(play())
+
+
+def test_who_is_refused_because_invitations_have_met_need_not_have_heard_of_the_other() -> None:
+    """A's owner has to look for B first, so its refusal arrives before its own invitation."""
+
+    async def play() -> None:
+        async with Game(2, store_faults=Faults(random.Random(1), delay_ms=(20.0, 20.0))) as game:
+            pair = await meet(game, "gs1", "gs2")
+            game.servers["gs1"].game.ownership.locations.forget(pair.b.unit)
+            said = await asyncio.gather(
+                pair.a.call("trade_invite", target=pair.b.avatar), pair.b.call("trade_invite", target=pair.a.avatar)
+            )
+            assert [r.code for r in said] == ["", ""]
+            assert said[0].value == said[1].value
+            await pair.until_state("open")
+
+    run_virtual(play())
+
+
+def test_an_invitation_that_the_invited_ones_server_has_lost_becomes_the_acceptance_of_its_own() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            lost = await pair.b.call("trade_invite", target=pair.a.avatar)
+            assert lost.ok
+            game.servers["gs1"].game.talks._seats.clear()
+            assert (await pair.invite()).ok
+            await pair.until_state("open")
+            told = [(e["trade"], e["state"]) for _, _, e in pair.b.events if e["kind"] == "trade"]
+            old = lost.value["trade"]
+            assert told == [(old, "inviting"), (old, "closed"), (pair.trade, "open")]
+
+    run_virtual(play())
+
+
+def test_a_repeated_invitation_that_accepted_is_answered_the_same_though_nobody_remembers_its_result() -> None:
+    async def play() -> None:
+        async with Game(2) as game:
+            pair = await meet(game, "gs1", "gs2")
+            said = await asyncio.gather(
+                pair.a.call("trade_invite", target=pair.b.avatar), pair.b.call("trade_invite", target=pair.a.avatar)
+            )
+            owned = game.servers["gs2"].game.table.get(pair.b.unit)
+            assert owned is not None
+            owned.unit.results.rows.clear()
+            again = await pair.b.call("trade_invite", number=pair.b.number, target=pair.a.avatar)
+            assert again.value == said[1].value
+            assert pair.state(pair.b)["state"] == "open"
 
     run_virtual(play())
 

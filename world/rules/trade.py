@@ -1,6 +1,7 @@
 """Two avatars exchange items, by five commands; ``T`` is the trade's id, a string of at most 64 characters.
 
-trade_invite {target} → {"trade": T}: ask another avatar. Refusals: ``no_such_target``, ``too_far``, ``trade_busy``.
+trade_invite {target} → {"trade": T}: ask another avatar; where that one has asked, or asks just now, it is accepted.
+Refusals: ``no_such_target``, ``too_far``, ``trade_busy``, ``trade_closed`` (what was to be accepted is over).
 
 trade_accept {trade} → {}: begin. Refusals: ``trade_closed``.
 
@@ -59,8 +60,7 @@ async def invite(context: Context, args: TargetArgs) -> Json:
     trade = trade_id(context.actor.id, context.key.session, context.key.number)
     view = target.view()
     there = {"target": target.id, "name": target.name, "x": view.x, "y": view.y}
-    await context.bargain(trade, "invite", **there)
-    return {"trade": trade}
+    return await context.bargain(trade, "invite", **there)
 
 
 @command("trade_accept", TradeArgs)
