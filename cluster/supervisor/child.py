@@ -25,12 +25,18 @@ class ChildFailed(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """``addresses`` are those of its ready line."""
+    """``addresses`` are those of its ready line, ``ready_s`` the loop's time at it."""
 
     planned: Planned
     process: asyncio.subprocess.Process
     stderr: Path
     addresses: dict[str, str] = field(default_factory=dict)
+    ready_s: float | None = None
+
+    @property
+    def served_ms(self) -> float:
+        """For how long it has been ready by now; 0 where it never was."""
+        return 0.0 if self.ready_s is None else (asyncio.get_running_loop().time() - self.ready_s) * 1_000
 
     @property
     def running(self) -> bool:
@@ -61,6 +67,7 @@ class Child:
             self.addresses = dict(orjson.loads(line)["addresses"])
         except (ValueError, KeyError, TypeError) as error:
             raise ChildFailed(f"{self.planned.id} said {line[:80]!r} instead of its ready line.") from error
+        self.ready_s = asyncio.get_running_loop().time()
 
     async def _ended_early(self) -> ChildFailed:
         code = await self.process.wait()

@@ -179,10 +179,8 @@ class Supervisor:
 
     async def _watch(self, planned: Planned, report: Reporter) -> None:
         """One child, life after life."""
-        loop = asyncio.get_running_loop()
         backoff_ms = RESTART_BACKOFF_MS
         while True:
-            started_s = loop.time()
             child = await self._ended(planned)
             if self._children[planned.id] is not child:
                 continue  # a deployment has ended it, and started the next
@@ -190,7 +188,7 @@ class Supervisor:
             if not self._goes_on(planned, code, report):
                 await self._begun[planned.id].wait()
                 continue
-            if (loop.time() - started_s) * 1_000 >= RESTART_SETTLED_MS:
+            if child.served_ms >= RESTART_SETTLED_MS:
                 backoff_ms = RESTART_BACKOFF_MS
             report.event(f"{planned.id} ended with {code_name(code)}; starting it again in {backoff_ms} ms")
             await asyncio.sleep(backoff_ms / 1_000)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.supervisor.child import ChildFailed
+from cluster.supervisor.child import Child, ChildFailed
 from cluster.supervisor.plan import Planned
 from cluster.supervisor.supervisor import Supervisor
 from runtime.mesh.api import Mesh, Refused
@@ -201,15 +201,38 @@ def test_a_killed_process_is_started_again_and_the_ready_file_follows(tmp_path: 
     supervised(tmp_path, test)
 
 
-def test_backoff_doubles_while_a_process_keeps_dying(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settled_ms", "delays"), [(60_000, (250, 500)), (0, (250, 250))], ids=["at once", "after it has served for long"]
+)
+def test_backoff_doubles_while_a_process_keeps_dying(
+    settled_ms: int, delays: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.supervisor.supervisor.RESTART_SETTLED_MS", settled_ms)
+
     async def test(_supervisor: Supervisor, report: Recorder) -> None:
-        for delay in (250, 500):
+        for delay in delays:
             os.kill(pids(tmp_path)["lg1"], signal.SIGKILL)
             await report.said(f"starting it again in {delay} ms")
             report.events.clear()
             await report.said("lg1 is back")
 
     supervised(tmp_path, test)
+
+
+def test_only_the_time_that_a_process_was_ready_counts_as_served(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "print('{\"addresses\": {}}')", stdout=asyncio.subprocess.PIPE
+        )
+        child = Child(small(tmp_path)[0], process, tmp_path / "stderr")
+        await asyncio.sleep(0.05)
+        assert child.served_ms == 0
+        await child.ready()
+        await asyncio.sleep(0.05)
+        assert child.served_ms >= 50
+        await process.wait()
+
+    run(scenario(), uvloop=True)
 
 
 def test_without_restart_a_dead_process_stays_dead(tmp_path: Path) -> None:
