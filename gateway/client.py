@@ -132,7 +132,7 @@ class Client:
         self.run(self.session.token_checked(claims))
 
     async def _open_session(self, effect: effects.AskSession) -> None:
-        ask = OpenSession(effect.account, effect.avatar)
+        ask = OpenSession(effect.account, effect.avatar, effect.family)
         try:
             answer: Message | Failed = await self._gateway.mesh.call_any("login", ask, deadline_ms=OPEN_SESSION_MS)
         except MeshError as error:

@@ -30,6 +30,7 @@ class AskSession(NamedTuple):
 
     account: str
     avatar: int
+    family: str = ""
 
 
 class CallAttach(NamedTuple):

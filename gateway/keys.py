@@ -34,7 +34,7 @@ class Keys:
             return None
         except tokens.BadToken:
             return Failed("unauthorized")
-        return Claims(said.sub, said.av, said.name, said.ses)
+        return Claims(said.sub, said.av, said.name, said.ses, said.fam)
 
     async def fetch_and_check(self, token: str, purpose: str) -> Claims | Failed:
         """As ``check``, after a question that began since this call. Unauthorized is only what was signed by none of

@@ -75,6 +75,7 @@ class Claims(NamedTuple):
     avatar: int
     name: str
     session: int = 0  # resume tokens only
+    family: str = ""  # access tokens only: the sign-in
 
 
 class Failed(NamedTuple):
@@ -221,7 +222,7 @@ class Session:
         self._claims, self.avatar = claims, claims.avatar
         if self._resume is None:
             self.state = State.OPENING
-            return [AskSession(claims.account, claims.avatar)]
+            return [AskSession(claims.account, claims.avatar, claims.family)]
         self._resume_token = self._resume.resume_token
         return self._ready(claims.session, "")
 

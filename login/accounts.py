@@ -34,7 +34,7 @@ RandomBytes = Callable[[int], bytes]
 
 
 class Unauthorized(Exception):
-    """The refresh token is unknown, expired, revoked, or was used before."""
+    """The refresh token is unknown, expired, revoked, or was used before; or the sign-in has ended."""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -75,6 +75,7 @@ class Signed(NamedTuple):
     avatar: int
     name: str
     refresh_token: str
+    family: str
 
 
 class Ended(NamedTuple):
@@ -160,7 +161,7 @@ class Accounts:
         family, token = self._random(16).hex(), _text(self._random(TOKEN_BYTES))
         await self._documents.insert(f"family:{family}", Family(account, False, self._documents.write_id()))
         await self._insert_token(token, account, family)
-        return Signed(account, avatar, document.name, token)
+        return Signed(account, avatar, document.name, token, family)
 
     async def account(self, account: str) -> Account:
         """Raises Unauthorized where there is none."""
@@ -189,6 +190,18 @@ class Accounts:
         """Higher than any before."""
         return await self._store.counter("counter:session")
 
+    async def check_family(self, family: str) -> None:
+        """Raises Unauthorized where this sign-in has ended: by a logout, or for a stolen token. "": a token that does
+        not name it."""
+        if not family:
+            return
+        try:
+            held, _cas = await self._documents.get(f"family:{family}", Family)
+        except NotFound as error:
+            raise Unauthorized("no such sign-in") from error
+        if held.revoked:
+            raise Unauthorized("signed out")
+
     async def logout(self, token: str) -> Ended | None:
         """End the family; a spent token is good enough to end its own. The same answer to a repeat; None for a token
         that nobody knows. Never raises Unauthorized."""
@@ -200,12 +213,14 @@ class Accounts:
         return Ended(account.avatar, await self._end(held.family))
 
     async def _end(self, family: str) -> int:
+        """Revoked first, then the number: whoever found it not yet revoked has taken a lower one."""
+        await self._revoke(family)
         for _try in range(LOGIN_WRITE_TRIES):
             held, cas = await self._documents.get(f"family:{family}", Family)
             if held.ended:
                 return held.ended
             session = await self.session_number()
-            if await self._write_family(family, msgspec.structs.replace(held, revoked=True, ended=session), cas):
+            if await self._write_family(family, msgspec.structs.replace(held, ended=session), cas):
                 return session
         raise Temporary(f"family:{family} is being written")
 
@@ -236,7 +251,7 @@ class Accounts:
         account = await self.account(held.account)
         with suppress(Exists):  # handed out before
             await self._insert_token(successor, held.account, held.family)
-        return Signed(held.account, account.avatar, account.name, successor)
+        return Signed(held.account, account.avatar, account.name, successor, held.family)
 
     async def _insert_token(self, token: str, account: str, family: str) -> None:
         expires_s = self._now_s() + REFRESH_TOKEN_S

@@ -127,6 +127,7 @@ class Login:
         if account.avatar != message.avatar:
             raise Unauthorized("another account's avatar")
         session = await self._accounts.session_number()
+        await self._accounts.check_family(message.family)  # after the number: a logout from now on ends this session
         claims = self._claims(tokens.RESUME, message.account, account.avatar, account.name, RESUME_TOKEN_S, session)
         server = await self._placer.server_for(account.avatar)
         return SessionOpened(session, self._signer.sign(claims), server)
@@ -140,14 +141,16 @@ class Login:
             await self.keys.publish()
 
     def _granted(self, signed: Signed) -> Granted:
-        claims = self._claims(tokens.ACCESS, signed.account, signed.avatar, signed.name, ACCESS_TOKEN_S)
+        claims = self._claims(
+            tokens.ACCESS, signed.account, signed.avatar, signed.name, ACCESS_TOKEN_S, family=signed.family
+        )
         return Granted(self._signer.sign(claims), signed.refresh_token, signed.avatar, signed.name, ACCESS_TOKEN_S)
 
     def _claims(
-        self, purpose: str, account: str, avatar: int, name: str, lives_s: int, session: int = 0
+        self, purpose: str, account: str, avatar: int, name: str, lives_s: int, session: int = 0, family: str = ""
     ) -> tokens.Claims:
         now_s = self._clock.world_ms() // 1_000
-        return tokens.Claims(account, avatar, name, purpose, now_s, now_s + lives_s, session)
+        return tokens.Claims(account, avatar, name, purpose, now_s, now_s + lives_s, session, family)
 
 
 def build(

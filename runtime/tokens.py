@@ -1,7 +1,7 @@
 """Access and resume tokens: JSON web tokens signed with Ed25519. Logins sign, gateways and logins verify.
 
 Claims: ``aud`` access | resume, ``sub`` account, ``av`` avatar, ``name``, ``iat``, ``exp`` (s); resume
-tokens also ``ses``.
+tokens also ``ses``, access tokens ``fam``, the sign-in (family of refresh tokens) whose end is theirs.
 The header names the key (``kid``). Time is handed in, so that tokens live in virtual time too.
 """
 
@@ -40,6 +40,7 @@ class Claims(msgspec.Struct, frozen=True):
     iat: U53
     exp: U53
     ses: U53 = 0
+    fam: Short = ""  # "": of a release that did not name it yet
 
 
 def sign(private: Ed25519PrivateKey, kid: str, claims: Claims) -> str:

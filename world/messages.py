@@ -128,10 +128,12 @@ class Granted(Message, frozen=True, tag=32):
 
 
 class OpenSession(Message, frozen=True, tag=33):
-    """A verified access token asks for a new session: number, resume token, placement."""
+    """A verified access token asks for a new session: number, resume token, placement. ``family``: its sign-in; "" in a
+    token of a release that did not name it yet. Problem codes: unauthorized (it has ended), store_unavailable."""
 
     account: Name
     avatar: U53
+    family: Short = ""
 
 
 class SessionOpened(Message, frozen=True, tag=34):

@@ -189,18 +189,20 @@ def test_a_player_whose_gateway_was_not_told_of_the_logout_is_refused_at_the_nex
     run_virtual(play())
 
 
-def test_a_repeated_logout_ends_nothing_that_began_later() -> None:
+def test_an_access_token_opens_no_session_after_its_logout() -> None:
+    """Also at a gateway and a login that have never heard of it."""
+
     async def play() -> None:
-        async with Whole(1) as world:
+        async with Whole(1, logins=2) as world:
             player = await world.newcomer()
-            token = player.refresh_token
-            await world.ask_login(Logout(token))
+            assert await world.ask_login(Logout(player.refresh_token)) == Ok()
             await player.until(lambda: player.lost.is_set())
-            await player.connect(resume=False)  # by the access token, which cannot be called back
-            later = player.session
-            assert await world.ask_login(Logout(token)) == Ok()
-            assert (await player.command("inventory")).ok
-            assert attach_number(world, player)[0] == later
+            for gateway in ("gw2", "gw3"):
+                thief = PlayerClient(world, gateway)
+                thief.access_token = player.access_token
+                with pytest.raises(ClientError, match="closed_4001"):
+                    await thief.connect()
+            assert attach_number(world, player)[1:] == [0, ""]
 
     run_virtual(play())
 

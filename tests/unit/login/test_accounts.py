@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from login.accounts import Accounts, RefreshToken, Unauthorized
-from runtime.store.api import StoreError
+from runtime.store.api import Document, Durability, StoreError
 from runtime.store.format import AgreedFormat
 from runtime.store.memory import Faults, MemoryStore
 from tests.support.aio import run
@@ -131,6 +131,72 @@ def test_logout_expiry_and_nonsense() -> None:
                 await desk.login().refresh(token)
         with pytest.raises(Unauthorized):
             await desk.login().account("999")
+
+    run(play())
+
+
+def test_a_session_opened_beside_a_logout_is_refused_or_ends_with_it() -> None:
+    """Whoever opens one takes its number, then looks at the sign-in; at any moment of the logout."""
+
+    class Beside(MemoryStore):
+        """Each call of the logout is preceded by the opening of a session."""
+
+        async def get(self, key: str) -> Document:
+            await beside()
+            return await MemoryStore.get(self, key)
+
+        async def replace(
+            self, key: str, value: bytes, cas: int, *, durability: Durability = Durability.PERSIST_TO_MAJORITY
+        ) -> int:
+            await beside()
+            return await MemoryStore.replace(self, key, value, cas, durability=durability)
+
+        async def counter(self, key: str, *, delta: int = 1, initial: int = 1) -> int:
+            await beside()
+            number = await MemoryStore.counter(self, key, delta=delta, initial=initial)
+            await beside()
+            return number
+
+    opened: list[int] = []
+
+    async def beside() -> None:
+        login = desk.login()
+        number = await login.session_number()
+        try:
+            await login.check_family(guest.family)
+        except Unauthorized:
+            return
+        opened.append(number)
+
+    desk = Desk()
+
+    async def play() -> int:
+        store = Beside()
+        store.table = desk.store.table
+        ended = await Accounts(store, lambda: desk.now_ms, desk.rng.randbytes).logout(guest.refresh_token)
+        assert ended is not None
+        assert await desk.login().logout(guest.refresh_token) == ended, "a repeat ends nothing else"
+        await beside()
+        return ended.session
+
+    guest = run(desk.login().guest())
+    ended = run(play())
+    assert opened
+    assert max(opened) < ended
+
+
+def test_a_sign_in_that_is_over_opens_no_session() -> None:
+    async def play() -> None:
+        desk = Desk()
+        guest, other = await desk.login().guest(), await desk.login().guest()
+        await desk.login().check_family(guest.family)
+        await desk.login().check_family("")  # a token of a release that did not name it
+        await desk.login().logout(guest.refresh_token)
+        for family in (guest.family, "nonsense"):
+            with pytest.raises(Unauthorized):
+                await desk.login().check_family(family)
+        assert (await desk.login().refresh(other.refresh_token)).family == other.family
+        await desk.login().check_family(other.family)
 
     run(play())
 
