@@ -247,7 +247,7 @@ FOUND_WITHIN: dict[str, int | range] = {
     "busy": 30,
     "from_epoch": 20,
     "flush": 20,
-    "pending_check": range(40, 60),
+    "pending_check": range(20, 30),
     "intents_cas": range(20, 30),
 }
 
