@@ -25,8 +25,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.figures import percentile
 from tests.support.cluster import environment
+from tests.support.percentiles import percentile
 from world.limits import MEMBER_FORGET_MS, STALE_AFTER_MS, SUSPECT_AFTER_MS
 
 ROOT = Path(__file__).parents[2]

@@ -174,11 +174,6 @@ def notes_of(load: Load, crowd: Sequence[Asker]) -> dict[str, Any]:
     }
 
 
-def guest_number(avatar: int) -> int:
-    """How many guests came before, in a world without accounts."""
-    return (avatar & 0xFFFFFFFF) - 1
-
-
 def on_rich_cluster(
     play: Callable[[Cluster], Coroutine[Any, Any, T]],
     standing: Sequence[Place],

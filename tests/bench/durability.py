@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,9 +31,11 @@ from gameserver.records import MotionDocument, motion_key
 from runtime.store.api import NotFound
 from runtime.store.opening import open_store
 from tests.bench.durability_writer import TRADER, WALKER, WORKER
+from tests.chaos.backing import StoreKind
 from tests.support import aio
 from tests.support.cluster import START_S, environment
 from tests.support.couchbase_mock import CouchbaseMock, couchbase_mock
+from tests.support.percentiles import percentile
 from tests.support.processes import wait_until
 from world.ids import avatar_unit
 from world.limits import MOTION_DOCUMENT_MS, WRITE_BEHIND_MS
@@ -44,11 +45,6 @@ ALIVE_S = (0.8, 2.0)  # from the first values to the kill
 CLASSES = ("volatile", "write_behind", "commit")
 STRIKES = ("game server", "game server and store")
 WITHIN_MS = {"volatile": 500, "write_behind": WRITE_BEHIND_MS, "commit": None}
-
-
-class StoreKind(StrEnum):
-    SQLITE = "sqlite"
-    MOCK = "mock"
 
 
 @dataclass
@@ -262,7 +258,7 @@ def show(losses: dict[str, list[Loss]]) -> None:
     table = Table("killed", "class", "lost p50, ms", "p99", "max", "bound", "acknowledged, lost", "kills")
     for strike_name, rows in losses.items():
         for name in CLASSES:
-            values = sorted(loss.lost_ms[name] for loss in rows)
+            values = [loss.lost_ms[name] for loss in rows]
             bound = WITHIN_MS[name]
             acknowledged = (
                 f"{sum(loss.acknowledged for loss in rows):,}, {sum(loss.acknowledged_lost for loss in rows)}"
@@ -270,8 +266,7 @@ def show(losses: dict[str, list[Loss]]) -> None:
             table.add_row(
                 strike_name,
                 name,
-                *(f"{values[min(len(values) - 1, int(len(values) * share))]:.0f}" for share in (0.5, 0.99)),
-                f"{values[-1]:.0f}",
+                *(f"{percentile(values, percent):.0f}" for percent in (50, 99, 100)),
                 f"{bound}" if bound is not None else "acknowledged: none",
                 acknowledged if name == "commit" else "",
                 str(len(rows)),

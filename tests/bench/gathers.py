@@ -25,7 +25,6 @@ from tests.bench.crowd import (
     Load,
     end,
     enter,
-    guest_number,
     judge,
     measure,
     notes_of,
@@ -35,7 +34,7 @@ from tests.bench.crowd import (
     show_end,
 )
 from tests.bench.measuring import Meter, Phase, show_phases
-from tests.bench.rich_world import TREES_PER_REGION, Place, places
+from tests.bench.rich_world import TREES_PER_REGION, Place, guest_number, places
 from tests.chaos.checks import PERHAPS
 from tests.support.cluster import Cluster
 from world.ids import natural_region

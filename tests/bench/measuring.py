@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.support.cluster import Cluster
+from tests.support.percentiles import percentile
 from tests.support.processes import cpu_seconds
 
 STORE = {
@@ -24,17 +25,8 @@ CLIENTS, SUPERVISOR = "clients", "supervisor"  # among the roles
 METRICS_S = 5.0
 
 
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Of values in rising order: the smallest that ``percent`` of them do not exceed. 0.0 of none."""
-    if not ordered:
-        return 0.0
-    rank = -(-len(ordered) * percent // 100)  # rounded up
-    return ordered[max(0, int(rank) - 1)]
-
-
 def spread(latencies_ms: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(latencies_ms)
-    return {f"p{percent}_ms": round(percentile(ordered, percent), 2) for percent in (50, 95, 99)}
+    return {f"p{percent}_ms": round(percentile(latencies_ms, percent), 2) for percent in (50, 95, 99)}
 
 
 @dataclass

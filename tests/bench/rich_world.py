@@ -16,7 +16,7 @@ from runtime.store.format import agree
 from runtime.store.sqlite import SqliteStore
 from world.content import guest_name
 from world.grid import REGIONS, region_at
-from world.ids import AVATAR_KIND, entity_id
+from world.ids import AVATAR_KIND, NUMBER_MASK, entity_id
 from world.kinds import TREE, Tree
 from world.limits import REGION_M
 from world.natural import natural
@@ -75,6 +75,11 @@ def _places_of(terrain: Terrain, x: int, y: int) -> list[Place]:
 def avatar_of(guest: int) -> int:
     """The avatar of the ``guest``-th to come, from 0, in a world without accounts."""
     return entity_id(AVATAR_KIND, guest + 1)
+
+
+def guest_number(avatar: int) -> int:
+    """And back."""
+    return (avatar & NUMBER_MASK) - 1
 
 
 async def write_rich_world(

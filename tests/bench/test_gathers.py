@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from tests.bench.crowd import Load, judge
-from tests.bench.measuring import Phase, Reading, percentile
+from tests.bench.measuring import Phase, Reading
 from tests.bench.rich_world import STOCK, TREES_PER_REGION, avatar_of, places, write_rich_world
 from tests.bench.trades import BRINGS, Dealer, Pair
 from tests.chaos.snapshot import read_documents
 from tests.support.ledger import Told
+from tests.support.percentiles import percentile
 from world.ids import avatar_unit, region_unit
 from world.limits import REACH_M, SIGHT_HYSTERESIS_M, SIGHT_M
 from world.unit_document import UnitDocument

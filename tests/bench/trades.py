@@ -31,7 +31,6 @@ from tests.bench.crowd import (
     Load,
     end,
     enter,
-    guest_number,
     judge,
     measure,
     notes_of,
@@ -42,7 +41,7 @@ from tests.bench.crowd import (
     show_end,
 )
 from tests.bench.measuring import Meter, Phase, show_phases, spread
-from tests.bench.rich_world import places
+from tests.bench.rich_world import guest_number, places
 from tests.support.cluster import Cluster
 from world.limits import AVATAR_HOLDS_ITEMS, BOT_COMMAND_S
 

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.backing import SQLITE, STORES, fitting
+from tests.chaos.backing import StoreKind, fitting
 from tests.chaos.rows import MIXED, ROWS, Row
 from tests.chaos.run import Verdict, run
 from tests.chaos.storm import Storm
@@ -33,7 +33,7 @@ def chaos(
         float,
         typer.Option(help=f"Of mixed faults, else {MIXED_S:.0f}; of a row that can storm."),
     ] = 0,
-    store: Annotated[str, typer.Option(help=f"What the world is kept in: {', '.join(STORES)}.")] = SQLITE,
+    store: Annotated[StoreKind, typer.Option(help="What the world is kept in.")] = StoreKind.SQLITE,
     each: Annotated[
         bool, typer.Option(help="A row's storm: every kind on a clock of its own, several at once.")
     ] = False,
@@ -75,12 +75,10 @@ def chaos(
     raise typer.Exit(1 if verdict.problems else 0)
 
 
-def _refuse_nonsense(only: str, seconds: float, store: str) -> None:
+def _refuse_nonsense(only: str, seconds: float, store: StoreKind) -> None:
     """Raises typer.BadParameter."""
     if only and only not in ROWS:
         raise typer.BadParameter(f"{only!r} is none of {', '.join(ROWS)}", param_hint="'--only'")
-    if store not in STORES:
-        raise typer.BadParameter(f"{store!r} is none of {', '.join(STORES)}", param_hint="'--store'")
     if only and not fitting(ROWS[only].faults, store):
         raise typer.BadParameter(f"{only} has nothing to strike on {store}", param_hint="'--store'")
     if only and seconds and not ROWS[only].every_s[1]:

@@ -8,6 +8,7 @@ answers. Faults need what they strike: those of the other store are left out, an
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,17 @@ from tests.chaos.rows import ON_COUCHBASE
 from tests.chaos.snapshot import Opening, SqliteSnapshots, StoreSnapshots
 from tests.support.couchbase_mock import CouchbaseMock, couchbase_mock
 
-SQLITE, MOCK = "sqlite", "mock"
-STORES = (SQLITE, MOCK)
+
+class StoreKind(StrEnum):
+    SQLITE = "sqlite"
+    MOCK = "mock"
+
+
+SQLITE, MOCK = StoreKind
 OF_THE_PROCESS = frozenset({"kill-store", "pause-store", "store-away", "store-dead", "fill-disk"})
 OF_THE_NODES = frozenset(ON_COUCHBASE)
-LOOK_S = {SQLITE: 1.0, MOCK: 3.0}  # between two pictures of all documents: thousands of requests on the mock
+# Between two pictures of all documents: thousands of requests on the mock.
+LOOK_S: Mapping[str, float] = {SQLITE: 1.0, MOCK: 3.0}
 
 
 @dataclass(frozen=True, slots=True)

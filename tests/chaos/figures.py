@@ -30,6 +30,7 @@ from typing import Any, TypeGuard
 
 from cluster.bots.bot import CLUSTER_CODES
 from tests.chaos.history import NEMESIS, NEWCOMERS, STORE, Entry, by_player
+from tests.support.percentiles import percentile
 from world.limits import STALE_AFTER_MS, WALK_SPEED_M_PER_S
 
 NEVER = math.inf
@@ -258,12 +259,6 @@ def _troubles(players: Any, pictures: list[Entry], strike: Strike) -> Iterator[f
         unwell = any(age_ms > STALE_AFTER_MS or off for _generation, age_ms, off in picture.value.values())
         if unwell and strike.over_s <= picture.t < strike.until_s:
             yield picture.t
-
-
-def percentile(values: Sequence[float], wanted: float) -> float:
-    """The smallest value that so many percent do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(wanted / 100 * len(ordered)) - 1)]
 
 
 def summary(values: Sequence[float]) -> dict[str, float | int | None]:

@@ -15,7 +15,7 @@ from tests.chaos.checks import check
 from tests.chaos.crowd import Crowd
 from tests.chaos.dealings import dealings
 from tests.chaos.faults import FAULTS
-from tests.chaos.figures import Figures, figures, percentile, summary
+from tests.chaos.figures import Figures, figures, summary
 from tests.chaos.history import Log, read
 from tests.chaos.proxy import Network
 from tests.chaos.rows import Bound, Row
@@ -23,6 +23,7 @@ from tests.chaos.stage import Stage, free_row
 from tests.chaos.storm import Storm, blow
 from tests.chaos.watch import Heads, Pictures
 from tests.support.cluster import cluster
+from tests.support.percentiles import percentile
 from world.limits import STOP_MS
 
 GATEWAYS = 2
@@ -61,8 +62,7 @@ class Verdict:
 
 
 def run(name: str, row: Row, plan: Plan, **asked: Any) -> Verdict:
-    """``plan``: the faults to come, drawn, or a storm of them; ``asked``: folder, bots, seed, say; ``store``, one of
-    STORES."""
+    """``plan``: the faults to come, drawn, or a storm of them; ``asked``: folder, bots, seed, say; ``store``."""
     folder: Path = asked["folder"]
     history = folder / "history"
     history.mkdir()

@@ -7,10 +7,11 @@ import pytest
 
 from tests.chaos import checks
 from tests.chaos.dealings import dealings
-from tests.chaos.figures import NEVER, figures, percentile, strikes
+from tests.chaos.figures import NEVER, figures, strikes
 from tests.chaos.history import NEMESIS, NEWCOMERS, STORE, Entry
 from tests.chaos.rows import Bound, none
 from tests.chaos.run import missed
+from tests.support.percentiles import percentile
 from world.ids import avatar_unit
 from world.limits import FORMAT
 from world.message_values import Change, Hold
