@@ -152,9 +152,7 @@ class Talks:
         seat = self._seats[avatar] = Seat(avatar, trade, avatar, 0, bargain.view(avatar), now)
         try:
             await self._tell_partner(bargain)
-        except (
-            BaseException
-        ) as problem:  # the partner, if it was reached, will ask, and learn that there is no such trade
+        except BaseException as problem:  # the partner, if reached, will ask, and learn that there is no such trade
             self._kept.pop(trade, None)
             met = self._invited_by(args["target"], avatar, trade)
             if self._seats.get(avatar) is seat:

@@ -9,8 +9,6 @@ have one address, so no two of a role have one id; a replica that comes back und
 import socket
 from ipaddress import IPv4Interface, IPv4Network
 
-from msgspec import structs
-
 from runtime.settings import AUTO, Settings, SettingsError
 from world.ids import ROLE_PREFIX
 from world.limits import NODE_NUMBERS
@@ -32,12 +30,13 @@ def own_address(said: str) -> str:
 def placed(settings: Settings, role: str) -> Settings:
     """The settings with addresses for networks, and with a node id; safe to repeat. Raises SettingsError."""
     bind_host = own_address(settings.bind_host)
-    return structs.replace(
-        settings,
-        node_id=_node_id(settings, role, bind_host),
-        bind_host=bind_host,
-        ops_host=own_address(settings.ops_host),
-        metrics_host=own_address(settings.metrics_host),
+    return settings.model_copy(
+        update={
+            "node_id": _node_id(settings, role, bind_host),
+            "bind_host": bind_host,
+            "ops_host": own_address(settings.ops_host),
+            "metrics_host": own_address(settings.metrics_host),
+        }
     )
 
 

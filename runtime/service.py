@@ -26,7 +26,6 @@ from typing import Any, Self
 
 import orjson
 import uvloop
-from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from runtime import log as logs
@@ -118,7 +117,7 @@ class Service:
         return cls(
             role,
             node_id,
-            structs.replace(settings or Settings(), **given),
+            settings.model_copy(update=given) if settings is not None else Settings(**given),
             clock=clock or LoopClock(1_000_000.0),
             log=logs.plain_log(role, node_id, "debug" if lines is not None else "warning", lines),
             metrics=CollectorRegistry(),

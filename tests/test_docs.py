@@ -91,7 +91,7 @@ def test_settings_named_exist() -> None:
 
     extra = {"PROJECTK_TEST_REQUIRE", "PROJECTK_TEST_SEEDS", "PROJECTK_TEST_SEED_START", "PROJECTK_"}
     named = set(re.findall(r"PROJECTK_[A-Z_]*", text_of(*DOCUMENTS)))
-    assert not named - extra - {*CREDENTIALS} - {f"PROJECTK_{name.upper()}" for name in Settings.__struct_fields__}
+    assert not named - extra - {*CREDENTIALS} - {f"PROJECTK_{name.upper()}" for name in Settings.model_fields}
 
 
 # -- the protocol's tables -------------------------------------------------------------------------------------------

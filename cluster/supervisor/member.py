@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from runtime import log as logs
@@ -55,7 +54,7 @@ class MeshMember:
         changes: dict[str, object] = {"node_id": NODE, "join": tuple(join), "data": data}
         changes |= {"log_file": data / "logs" / f"{NODE}.log", "command_port": 0, "state_port": 0}
         changes |= {"advertise_command": "", "advertise_state": ""}
-        self._settings = structs.replace(settings, **changes)
+        self._settings = settings.model_copy(update=changes)
         self._service: Service | None = None
         self._mesh: Mesh | None = None
         self._notes: Notes | None = None

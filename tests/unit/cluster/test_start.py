@@ -6,7 +6,7 @@ import sys
 
 from cluster.role import APPS
 
-NEVER = {"couchbase", "httpx", "pydantic", "rich", "typer"}  # of the command line, or of another store
+NEVER = {"couchbase", "httpx", "rich", "typer"}  # of the command line, or of another store
 
 
 def loaded(*modules: str) -> set[str]:

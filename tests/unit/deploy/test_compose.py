@@ -126,7 +126,7 @@ def test_every_command_and_setting_is_one_of_ours(name: str) -> None:
     verb, *flags = service["command"]
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     commands[verb].make_context(verb, list(flags))  # raises for a flag that there is not
-    known = {PREFIX + field.upper() for field in Settings.__struct_fields__} | {*CREDENTIALS, *ADMIN_CREDENTIALS}
+    known = {PREFIX + field.upper() for field in Settings.model_fields} | {*CREDENTIALS, *ADMIN_CREDENTIALS}
     assert {variable for variable in variables(service) if variable.startswith(PREFIX)} <= known
     with started_with(service):
         read_settings()  # raises for a value that is refused
@@ -263,9 +263,7 @@ def test_the_documents_commands_name_what_there_is() -> None:
     text = (ROOT / "docs/operations.md").read_text().partition("## A cluster in containers")[2].partition("\n## ")[0]
     services = {word for line in re.findall(r"docker compose (?:stop|start|kill) (.+)", text) for word in line.split()}
     assert {word.strip("`,") for word in services if re.fullmatch(r"[a-z-]+\d?", word)} & set(SERVICES)
-    assert set(re.findall(r"`(PROJECTK_[A-Z_]+)`", text)) <= {
-        PREFIX + name.upper() for name in Settings.__struct_fields__
-    }
+    assert set(re.findall(r"`(PROJECTK_[A-Z_]+)`", text)) <= {PREFIX + field.upper() for field in Settings.model_fields}
     used = set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "compose.yaml").read_text()))
     assert [name for name in used if f"`{name}`" not in text and name != "PROJECTK_VERSION"] == []
     with started_with(SERVICES["ops"]):

@@ -220,7 +220,7 @@ def test_a_long_log_is_moved_into_the_file(tmp_path: Path, monkeypatch: pytest.M
     async def body() -> None:
         async with opened(tmp_path) as store:
             cas = await store.insert("a:1", b"x" * 10_000)
-            for _ in range(200):
+            for _ in range(400):
                 cas = await store.replace("a:1", b"x" * 10_000, cas)
             assert store.statistics()["checkpoints"] > 5
             log = tmp_path / "world.sqlite-wal"
