@@ -19,15 +19,26 @@ from tests.simulation.watch import Command
 from tests.simulation.wire import SimSocket
 from world.frames import FLAG_CORRECTED
 from world.ids import avatar_unit
-from world.limits import BOT_MOVE_MS, HTTP_LOGIN_MS, REACH_M, TRADE_REACH_M, WALK_SPEED_M_PER_S
+from world.limits import (
+    BOT_MOVE_MS,
+    HTTP_LOGIN_MS,
+    MOVE_BUDGET_MS,
+    MOVE_SLACK_M,
+    REACH_M,
+    TRADE_REACH_M,
+    WALK_SPEED_M_PER_S,
+)
 from world.messages import Granted, LoginGuest
+from world.motion import BUDGET_M, PACE_M_PER_MS
 from world.results import command_key
 from world.transaction_document import transaction_id
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimCluster
 
-HELD_S = 2.0  # for so long inputs may have been held up, and walking went on
+# What an owner lets one have walked at once, when held-up inputs come: a full bucket, and on from a last claim that lies
+# as far back as is believed.
+HELD_M = BUDGET_M + MOVE_SLACK_M + PACE_M_PER_MS * MOVE_BUDGET_MS
 
 
 class OwnMotion(NamedTuple):
@@ -43,7 +54,7 @@ class OwnMotion(NamedTuple):
     def may_become(self, later: "OwnMotion") -> bool:
         """Whether one can have walked from here to there."""
         gap_m = math.hypot(later.x - self.x, later.y - self.y)
-        return gap_m <= WALK_SPEED_M_PER_S * (later.at_s - self.at_s + HELD_S)
+        return gap_m <= PACE_M_PER_MS * 1_000 * (later.at_s - self.at_s) + HELD_M
 
 
 @dataclass(slots=True)
