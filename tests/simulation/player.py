@@ -36,7 +36,7 @@ from world.transaction_document import transaction_id
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimCluster
 
-# What an owner lets one have walked at once, when held-up inputs come: a full bucket, and on from a last claim that lies
+# What an owner lets one have walked at once when held-up inputs come: a full bucket, and on from a claim that lies
 # as far back as is believed.
 HELD_M = BUDGET_M + MOVE_SLACK_M + PACE_M_PER_MS * MOVE_BUDGET_MS
 
