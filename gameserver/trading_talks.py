@@ -263,19 +263,18 @@ class Talks:
         avatar, trade, now = message.avatar, message.trade, self._clock.monotonic_ms()
         if self._presences.get(avatar) is None:
             raise Refusal("no_such_target", f"{avatar} is not in the world")
-        if message.view["state"] == Phase.INVITED.value:
+        invited = message.view["state"] == Phase.INVITED.value
+        if invited:
             self._cross(message)
-        seat = self._seats.get(avatar)
-        if message.view["state"] == Phase.INVITED.value:
             self._must_be_free(avatar, trade)
-            if seat is None or seat.trade != trade:
+        seat = self._seats.get(avatar)
+        if seat is None or seat.trade != trade:
+            if invited:
                 self._seats[avatar] = Seat(avatar, trade, message.inviter, 0, message.view, now)
-        elif seat is None or seat.trade != trade:
-            if message.view["state"] not in OVER:
+            elif message.view["state"] not in OVER:
                 raise Refusal("trade_closed", "it is not known here")
-            if seat is None:  # its last owner knew of it
+            elif seat is None:  # its last owner knew of it
                 self._presences.tell(avatar, message.view)
-            return Ok()
         self._show(avatar, trade, message.serial, message.view)
         return Ok()
 

@@ -133,7 +133,6 @@ class GameSocket(asyncio.Protocol):
         return self._said_bytes + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
 
     def close(self, reason: Closing) -> None:
-        self._leave()
         if self._wire.state is WireState.OPEN:
             self._wire.send_close(reason.code, reason.name)
             self._flush()

@@ -152,10 +152,8 @@ def test_land_too_large_for_the_store_is_read_anew_and_its_server_lives(monkeypa
     """Which the bounds of a unit prevent; if it happens all the same, only what was not acknowledged is undone."""
 
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(1) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             assert (await player.gather(tree)).ok
             before = game.document(player.region)
             monkeypatch.setattr(limits, "STORE_VALUE_BYTES", len(game.store.table.documents[player.region].value))
@@ -219,10 +217,8 @@ def test_a_cluster_restarted_with_fewer_servers_sweeps_what_the_others_owned() -
 
 def test_what_a_server_that_never_comes_back_owned_is_taken_on_need_without_waiting_for_the_sweep() -> None:
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(2) as game:
-            player = await game.player(1, at="gs2")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs2")
             assert (await player.gather(tree)).ok
             assert game.owner(player.unit) == game.owner(player.region) == "gs2"
             for node in ("gs1", "gs2"):

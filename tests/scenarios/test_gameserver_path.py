@@ -54,10 +54,8 @@ def test_a_command_whose_end_is_not_known_in_time_is_answered_and_has_its_effect
     """What it waits for, here the transfer, has no bound of its own."""
 
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(1) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             server, loop = game.servers["gs1"].game, asyncio.get_running_loop()
             drive, server.transfers.drive = server.transfers.drive, lambda owned: None  # type: ignore[method-assign]
             command = ClientCommand(player.avatar, player.session, player.connection, 1, 0, "gather", {"target": tree})
@@ -113,10 +111,8 @@ def test_refusals_are_the_same_on_real_and_ghost(servers: int) -> None:
 
 def test_a_repeated_command_has_one_effect_and_one_result() -> None:
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(1) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             results = [await player.gather(tree, number=7) for _ in range(3)]
             assert [r.value for r in results] == [{"items": {"wood": 1}}] * 3
             assert items(game, player) == {"wood": 1}
@@ -126,10 +122,8 @@ def test_a_repeated_command_has_one_effect_and_one_result() -> None:
 
 def test_a_number_under_way_is_not_joined_by_another_command() -> None:
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(1) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             game.store.pause()
             gathering = asyncio.create_task(player.gather(tree, number=7))
             await asyncio.sleep(0.05)
@@ -176,10 +170,8 @@ def test_who_vanishes_lingers_and_then_goes() -> None:
 
 def test_who_comes_back_in_time_misses_no_event() -> None:
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(1) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             player.detach()
             player.connection = 2  # events of the gather go to the old connection, which nobody reads
             assert (await player.gather(tree)).code in ("", "replaced")

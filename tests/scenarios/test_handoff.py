@@ -9,7 +9,7 @@ from gameserver.server import GameServer
 from gameserver.units import Owned
 from runtime.mesh.api import Refused
 from runtime.store.memory import Faults
-from tests.support.game import SEED, Game, Player, nearest
+from tests.support.game import SEED, Game, Player
 from tests.support.virtual import run_virtual
 from world.ids import NodeId
 from world.limits import AVATAR_LINGER_S, HANDOFF_AHEAD_MS, HANDOFF_OFFER_MS, HANDOFFS_AHEAD, OWNED_CLEAN_MS
@@ -78,10 +78,8 @@ def test_a_walking_avatar_is_handed_over_and_walks_on() -> None:
 
 def test_numbered_events_go_on_in_their_stream() -> None:
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(2) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             assert (await player.gather(tree)).ok
             await game.until(lambda: len(player.events) == 1)
             player.follows = False  # what is told just before the hand-off reaches nobody
@@ -105,10 +103,8 @@ def test_commands_under_way_get_one_result_each(seed: int) -> None:
     """Gathering goes on while avatar and region are passed to and fro."""
 
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(3, seed=seed, store_faults=Faults(random.Random(seed), delay_ms=(1.0, 8.0))) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             await game.until(lambda: game.owner(player.region) == "gs1")
 
             async def pass_around(unit: str) -> int:
@@ -142,10 +138,8 @@ def test_commands_under_way_get_one_result_each(seed: int) -> None:
 
 def test_a_region_is_handed_over_and_its_watchers_find_it() -> None:
     async def play() -> None:
-        tree, x, y = nearest()
         async with Game(3) as game:
-            player = await game.player(1, at="gs1")
-            await player.walk(x, y)
+            player, tree = await game.gatherer(1, at="gs1")
             await game.until(lambda: game.owner(player.region) == "gs1")
             assert await hand(game, player.region, "gs1", "gs2")
             assert (await player.gather(tree)).ok

@@ -233,6 +233,13 @@ class Game:
         await player.attach(at)
         return player
 
+    async def gatherer(self, number: int, at: str) -> tuple["Player", int]:
+        """A player who stands beside the tree nearest to the spawn, and that tree."""
+        tree, x, y = nearest()
+        player = await self.player(number, at)
+        await player.walk(x, y)
+        return player, tree
+
     # -- what is true -------------------------------------------------------------------------------------------------
     def document(self, key: str) -> Json:
         value: Json = msgspec.json.decode(self.store.table.documents[key].value)

@@ -31,8 +31,6 @@ class Pair:
     """A gateway, and in its book another one, of which the book says what a test lets it say."""
 
     def __init__(self, service: Service) -> None:
-        self.other = Member("gateway", "gw2", 4, "tcp://127.0.0.1:4", status="ready", load={"clients": 0})
-        self.supervisor = Member("supervisor", "sv1", 1, "tcp://127.0.0.1:5", status="ready")
         self.mesh = with_login(StubMesh(*ready_members()), lambda: service.clock.world_ms() / 1_000)
         self.gate: Gateway = build(service, self.mesh)
         self.service = service
@@ -41,9 +39,9 @@ class Pair:
 
     def say(self, *, status: str = "ready", clients: int = 0, deploying: bool = False, silent: bool = False) -> None:
         book = self.mesh.book
-        self.other = Member("gateway", "gw2", 4, "tcp://127.0.0.1:4", status=status, load={"clients": clients})
-        self.supervisor = Member("supervisor", "sv1", 1, "tcp://127.0.0.1:5", load={DEPLOYING: deploying})
-        book.all = [*ready_members(), self.other, self.supervisor]
+        other = Member("gateway", "gw2", 4, "tcp://127.0.0.1:4", status=status, load={"clients": clients})
+        supervisor = Member("supervisor", "sv1", 1, "tcp://127.0.0.1:5", load={DEPLOYING: deploying})
+        book.all = [*ready_members(), other, supervisor]
         book.silent = {"gw2"} if silent else set()
 
     async def filled(self, count: int) -> list[FakeSocket]:
