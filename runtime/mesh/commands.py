@@ -1,27 +1,23 @@
 """The command plane: calls with retries and deadlines at the origin, handlers with reply memory at the server."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
-from runtime.mesh.api import DeadlineExceeded, Handler, MeshError, Refused, Sender, Unreachable
+from runtime.mesh.api import DeadlineExceeded, MeshError, Refused, Sender, Unreachable
 from runtime.mesh.book import MemberBook
 from runtime.mesh.calls import NEW, Call, CallTable, ReplyMemory, TableFull
 from runtime.mesh.envelope import CALL, ONE_WAY, REPLY, Envelope
+from runtime.mesh.handling import Handling, Spawn
 from runtime.mesh.statistics import MeshStatistics
 from runtime.mesh.wire import Wire
 from world.clock import Clock
 from world.ids import NodeId
-from world.limits import COMMAND_MESSAGE_BYTES, HANDLERS_IN_FLIGHT, RPC_DEADLINE_MS, RPC_RETRY_MS, RPC_SWEEP_MS
-from world.messages import Message, Ok, Problem, encode
+from world.limits import COMMAND_MESSAGE_BYTES, RPC_DEADLINE_MS, RPC_RETRY_MS, RPC_SWEEP_MS
+from world.messages import Message, Problem, encode
 
 M = TypeVar("M", bound=Message)
-
-
-class Spawn(Protocol):
-    def __call__(self, coro: Coroutine[Any, Any, Any], name: str) -> object: ...
 
 
 class Commands:
@@ -36,12 +32,10 @@ class Commands:
     ) -> None:
         """``report(what, error)`` logs a handler's failure."""
         self._wire, self._book, self._clock, self._statistics = wire, book, clock, statistics
-        self._spawn, self._report = spawn, report
-        self._handlers: dict[type[Message], Handler] = {}
+        self._handling = Handling(statistics, spawn, report)
         self._table = CallTable()
         self._waiters: dict[int, asyncio.Future[Message]] = {}
         self._memory = ReplyMemory()
-        self._running = 0  # asynchronous handlers
         self._turn: dict[str, int] = {}  # round robin per role
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -165,7 +159,7 @@ class Commands:
 
     # -- the server's side -----------------------------------------------------------------------------------------
     def serve(self, kind: type[M], handler: Callable[[Sender, M], Message | None | Awaitable[Message | None]]) -> None:
-        self._handlers[kind] = handler
+        self._handling.serve(kind, handler)
 
     def arrived(self, envelope: Envelope, message: Message) -> None:
         """A message that passed the fences and is none of the membership's own. Who is not in the book yet, at this
@@ -209,62 +203,14 @@ class Commands:
             self._reply_bytes(envelope, state)
 
     def _run(self, envelope: Envelope, message: Message) -> None:
-        handler = self._handlers.get(type(message))
-        if handler is None:
-            self._statistics.unhandled += 1
-            self._reply(envelope, Problem("unhandled", type(message).__name__))
-            return
-        try:
-            outcome = handler(Sender(NodeId(envelope.origin), envelope.generation), message)
-        except Exception as error:
-            self._reply(envelope, self._problem(message, error))
-            return
-        if isinstance(outcome, asyncio.Future):
-            outcome.add_done_callback(partial(self._ended, envelope, message))
-        elif inspect.isawaitable(outcome):
-            self._run_later(envelope, message, outcome)
-        else:
-            self._reply(envelope, outcome)
-
-    def _run_later(self, envelope: Envelope, message: Message, outcome: Awaitable[Message | None]) -> None:
-        if self._running >= HANDLERS_IN_FLIGHT or self._closed:
-            self._statistics.handlers_refused += 1
+        sender = Sender(NodeId(envelope.origin), envelope.generation)
+        if not self._handling.run(sender, message, partial(self._reply, envelope)):
             self._memory.withdraw(envelope.origin, envelope.generation, envelope.number)
-            if inspect.iscoroutine(outcome):
-                outcome.close()
-            return
-        self._running += 1
-        self._spawn(self._finish(envelope, message, outcome), name=f"serve-{type(message).__name__}")
 
-    async def _finish(self, envelope: Envelope, message: Message, outcome: Awaitable[Message | None]) -> None:
-        try:
-            self._reply(envelope, await outcome)
-        except Exception as error:
-            self._reply(envelope, self._problem(message, error))
-        finally:
-            self._running -= 1
-
-    def _ended(self, envelope: Envelope, message: Message, outcome: "asyncio.Future[Message | None]") -> None:
-        """A handler's own future. One that was cancelled goes down with its process: nobody is answered."""
-        if outcome.cancelled():
-            return
-        error = outcome.exception()
-        if isinstance(error, Exception):
-            self._reply(envelope, self._problem(message, error))
-        elif error is None:
-            self._reply(envelope, outcome.result())
-
-    def _problem(self, message: Message, error: Exception) -> Problem:
-        if isinstance(error, Refused):
-            return Problem(error.code[:64], error.detail[:1_024])
-        self._statistics.handler_errors += 1
-        self._report(type(message).__name__, error)
-        return Problem("internal")
-
-    def _reply(self, envelope: Envelope, reply: Message | None) -> None:
+    def _reply(self, envelope: Envelope, reply: Message) -> None:
         if envelope.kind != CALL:
             return
-        body = encode(reply if reply is not None else Ok())
+        body = encode(reply)
         if len(body) > COMMAND_MESSAGE_BYTES:
             body = encode(Problem("reply_too_big", f"{len(body)} bytes"))
         self._memory.answered(envelope.origin, envelope.generation, envelope.number, body)
@@ -276,6 +222,7 @@ class Commands:
 
     def stop(self) -> None:
         self._closed = True
+        self._handling.close()
         if self._sweep is not None:
             self._sweep.cancel()
 

@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 
 from runtime.clock import LoopClock
 from runtime.mesh import envelope as envelopes
-from runtime.mesh.commands import Spawn
 from runtime.mesh.envelope import ONE_WAY, BadEnvelope
+from runtime.mesh.handling import Spawn
 from runtime.mesh.metrics import MeshCollector
 from runtime.mesh.node import MeshNode
 from runtime.mesh.transport import Inlets
