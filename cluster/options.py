@@ -66,6 +66,13 @@ StatePort = Annotated[
         help=_env("Port of the mesh's state plane; 0: a free one.", "STATE_PORT", "0"), rich_help_panel=NETWORK
     ),
 ]
+StorePort = Annotated[
+    int | None,
+    typer.Option(
+        help=_env("Port of the streams of the store's clients; 0: a free one.", "STORE_PORT", "0"),
+        rich_help_panel=NETWORK,
+    ),
+]
 AdvertiseCommand = Annotated[
     str | None,
     typer.Option(
@@ -77,6 +84,15 @@ AdvertiseState = Annotated[
     str | None,
     typer.Option(
         help=_env("State endpoint told to others, where it differs.", "ADVERTISE_STATE", "where it listens"),
+        rich_help_panel=NETWORK,
+    ),
+]
+AdvertiseStore = Annotated[
+    str | None,
+    typer.Option(
+        help=_env(
+            "host:port of the store's streams told to others, where it differs.", "ADVERTISE_STORE", "where it listens"
+        ),
         rich_help_panel=NETWORK,
     ),
 ]

@@ -65,8 +65,10 @@ class Settings(BaseSettings):
     bind_host: str = Field(default="127.0.0.1", description="address that the mesh listens on, or its network")
     command_port: Port = Field(default=0, description="the mesh's command plane; 0: a free one")
     state_port: Port = Field(default=0, description="the mesh's state plane (game servers); 0: a free one")
+    store_port: Port = Field(default=0, description="streams of the store's clients (the store); 0: a free one")
     advertise_command: str = Field(default="", description="command endpoint told to others, e.g. a proxy's")
     advertise_state: str = Field(default="", description="state endpoint told to others")
+    advertise_store: str = Field(default="", description="host:port of the store's streams told to others")
     advertise_http: str = Field(default="", description="public base URL of a gateway, e.g. https://gw1.example")
 
     # -- operators: each gateway has a listener for them

@@ -36,6 +36,7 @@ class Member(msgspec.Struct, frozen=True):
     nonce: U53 = 0  # drawn at each start: tells two processes of one id and generation apart
     format_max: U16 = 1  # the newest format of documents that it reads and writes
     ready_ms: U53 = 0  # world time when it became ready
+    store: Name = ""  # the store process only: host:port of the streams it takes (runtime.store.listener)
 
 
 class BatchedWrite(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -34,6 +34,7 @@ from world.store_messages import StoreCounter as StoreCounter
 from world.store_messages import StoreDocs as StoreDocs
 from world.store_messages import StoreFound as StoreFound
 from world.store_messages import StoreGet as StoreGet
+from world.store_messages import StoreHello as StoreHello
 from world.store_messages import StoreKeys as StoreKeys
 from world.store_messages import StoreList as StoreList
 from world.store_messages import StoreNumber as StoreNumber

@@ -3,6 +3,16 @@
 from world.message_values import U16, U32, U53, BatchedWrite, DocumentKey, Message, Name, Short, Text
 
 
+class StoreHello(Message, frozen=True, tag=17):
+    """The first message of a stream to the store: who opens it, and whom it means. Answer: Ok, or Problem ``stranger``
+    (not in the book at that generation) or ``misdirected``, after which the stream ends."""
+
+    node: Short
+    generation: U32
+    to: Short
+    to_generation: U32
+
+
 class StoreGet(Message, frozen=True, tag=20):
     keys: list[DocumentKey]
 

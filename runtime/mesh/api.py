@@ -172,7 +172,8 @@ class Mesh(CommandPlane, StatePlane, Protocol):
     def me(self) -> Member: ...
 
     def update_me(self, **changes: Any) -> None:
-        """Change my ``load``/``status``/``http``; with the next heartbeat, at once if more than the load changed."""
+        """Change my ``load``, ``status``, ``http``, ``store``; with the next heartbeat, at once if more than the load
+        changed."""
         ...
 
     def on_late(self, callback: Callable[[float], None]) -> None:

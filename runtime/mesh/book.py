@@ -264,4 +264,4 @@ def _id(member: Member) -> str:
 
 def _identity(member: Member) -> tuple[str, ...]:
     """What a change of counts as a change of the book (load does not)."""
-    return (member.command, member.state, member.http, member.status)
+    return (member.command, member.state, member.http, member.store, member.status)

@@ -14,8 +14,9 @@ from runtime.clock import LoopClock
 from runtime.mesh.api import Sender
 from runtime.mesh.book import MemberBook
 from runtime.mesh.channels import Channels
-from runtime.mesh.commands import Commands, Spawn
+from runtime.mesh.commands import Commands
 from runtime.mesh.envelope import Envelope
+from runtime.mesh.handling import Spawn
 from runtime.mesh.membership import Membership
 from runtime.mesh.statistics import MeshStatistics
 from runtime.mesh.transport import Transport
@@ -26,7 +27,7 @@ from world.messages import BookPage, Member, Message
 
 M = TypeVar("M", bound=Message)
 
-_CHANGEABLE = frozenset({"load", "status", "http"})
+_CHANGEABLE = frozenset({"load", "status", "http", "store"})
 
 
 class MeshNode:
@@ -98,7 +99,7 @@ class MeshNode:
         self._channels.close()
 
     def update_me(self, **changes: Any) -> None:
-        """Raises TypeError for another field than load, status, http."""
+        """Raises TypeError for another field than load, status, http, store."""
         if not _CHANGEABLE.issuperset(changes):
             raise TypeError(f"cannot change {sorted(set(changes) - _CHANGEABLE)}")
         if changes.get("status") == "ready" and not self.me.ready_ms:

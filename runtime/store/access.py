@@ -1,6 +1,7 @@
 """How a member of the mesh reaches the store its settings name: by the store process or, for Couchbase, by itself."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -11,26 +12,29 @@ from runtime.service import Service
 from runtime.settings import Settings
 from runtime.store.api import Store
 from runtime.store.client import StoreClient
+from runtime.store.link import LinkStatistics, StoreLink
 from runtime.store.opening import CouchbaseUrl, SqliteUrl, open_couchbase
 
 _GAUGES = frozenset({"in_flight", "waiting", "longest_wait_ms", "index_suspects"})
 
 
 async def reach_store(settings: Settings, mesh: Mesh) -> Store:
-    """The caller closes it. The store process may still be starting: its calls say so. Raises StoreOpenError where
-    Couchbase cannot be used."""
+    """For a few calls; the caller closes it. The store process may still be starting: its calls say so. Raises
+    StoreOpenError where Couchbase cannot be used."""
     if isinstance(settings.store_url, SqliteUrl):
         return StoreClient(mesh)
     return await open_couchbase(settings.store_url)
 
 
 async def serve_store(service: Service, mesh: Mesh) -> Store:
-    """The same for all of a service's life: closed at its very end, when nothing saves any more, its figures on
-    /metrics, its index tidied. Raises StoreOpenError."""
+    """The same for all of a service's life, by a stream of its own where it is the store process: closed at its very
+    end, when nothing saves any more, its figures on /metrics, its index tidied. Raises StoreOpenError."""
     url = service.settings.store_url
     if not isinstance(url, CouchbaseUrl):
-        client = StoreClient(mesh)
-        service.metrics.register(ClientCollector(client))
+        link = StoreLink(mesh)
+        client = StoreClient(link, at_close=link.close)
+        service.on_close(client.close)
+        service.metrics.register(ClientCollector(client, link.statistics))
         return client
     store = await open_couchbase(url)
     service.on_close(store.close)
@@ -40,10 +44,12 @@ async def serve_store(service: Service, mesh: Mesh) -> Store:
 
 
 class ClientCollector(Collector):
-    """``projectk_store_client_…``: this process's writes to the store process, and the messages they went in."""
+    """``projectk_store_client_…``: this process's writes to the store process, the messages they went in, and which
+    way its calls went."""
 
-    def __init__(self, client: StoreClient) -> None:
+    def __init__(self, client: StoreClient, link: LinkStatistics) -> None:
         self._client = client
+        self._link = link
 
     def collect(self) -> Iterable[Metric]:
         note, prefix = self._client.statistics, "projectk_store_client"
@@ -54,6 +60,9 @@ class ClientCollector(Collector):
         yield GaugeMetricFamily(
             f"{prefix}_unanswered", "Writes that wait for an answer", self._client.unanswered_writes
         )
+        for counter in fields(LinkStatistics):
+            name = f"{prefix}_stream_{counter.name}"
+            yield CounterMetricFamily(name, f"Stream to the store: {counter.name}", getattr(self._link, counter.name))
 
 
 class CouchbaseCollector(Collector):

@@ -1,4 +1,4 @@
-"""The Store protocol spoken to the store process over the command plane.
+"""The Store protocol spoken to the store process, over the command plane or a stream (runtime.store.link).
 
 What a caller may conclude from a failure is decided here:
 
@@ -12,7 +12,7 @@ What a caller may conclude from a failure is decided here:
 Writes leave in batches: see runtime.store.batching.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from runtime.mesh.api import MeshError, Refused
@@ -52,10 +52,12 @@ class Link(Asking, Protocol):
 
 
 class StoreClient:
-    """Implements runtime.store.api.Store. The mesh belongs to the service and outlives it."""
+    """Implements runtime.store.api.Store. ``mesh``: the service's, which outlives this, or a StoreLink on top of it,
+    which ``at_close`` closes."""
 
-    def __init__(self, mesh: Link) -> None:
+    def __init__(self, mesh: Link, at_close: Callable[[], Awaitable[None]] | None = None) -> None:
         self._mesh = mesh
+        self._at_close = at_close
         self._closed = False
         self._batching = Batching(mesh, self._store)
 
@@ -121,6 +123,8 @@ class StoreClient:
     async def close(self) -> None:
         """Later calls raise Unavailable."""
         self._closed = True
+        if self._at_close is not None:
+            await self._at_close()
 
     def _store(self) -> Member:
         """The store as the book knows it, one that answers heartbeats first. Raises Unavailable."""

@@ -1,4 +1,4 @@
-"""The store process's side of the command plane: messages in, Store calls, messages or refusals out."""
+"""The store process's side of its clients' calls: messages in, Store calls, messages or refusals out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,9 +32,20 @@ MessageHandler = Callable[[Sender, M], Message | None | Awaitable[Message | None
 
 
 class Handlers(Protocol):
-    """The part of a Mesh the server needs."""
+    """The part of a Mesh, or of a StoreListener, that the server needs."""
 
     def serve(self, kind: type[M], handler: MessageHandler[M]) -> None: ...
+
+
+class Everywhere:
+    """Each handler at several places."""
+
+    def __init__(self, *places: Handlers) -> None:
+        self._places = places
+
+    def serve(self, kind: type[M], handler: MessageHandler[M]) -> None:
+        for place in self._places:
+            place.serve(kind, handler)
 
 
 class StoreServer:

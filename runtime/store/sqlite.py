@@ -1,4 +1,5 @@
-"""The embedded store: one SQLite file, one writing thread with group commit, one reading thread.
+"""The embedded store: one SQLite file, one writing thread with group commit, one reading thread. Where a group is small
+and the disk has been quick, the loop commits it itself (``Lane``); a disk that stalls holds it up once.
 
 The loop's side: bounds, futures, and the order between reads and acknowledged writes. A read begins its transaction
 after it was asked for, so it sees every commit acknowledged before. Writes of durability NONE are acknowledged before
@@ -66,7 +67,7 @@ class SqliteStore:
         self._writer = Writer(self._opened, self._from_writer)
         self._reader = Reader(self._opened, self._from_reader)
         self._writes: Lane[Job] = Lane(
-            "store-writer", limits.STORE_QUEUE_WRITES, self._writer.work, self._writer.finish
+            "store-writer", limits.STORE_QUEUE_WRITES, self._writer.work, self._writer.finish, self._is_quick
         )
         self._reads: Lane[Read] = Lane("store-reader", limits.STORE_QUEUE_READS, self._reader.work, self._reader.finish)
         self._unanswered = 0
@@ -236,6 +237,10 @@ class SqliteStore:
         self._unanswered += len(job.writes)
         self._unanswered_bytes += job.size
         self._writes.put(job)
+
+    def _is_quick(self) -> bool:
+        small = self._unanswered <= limits.STORE_HERE_WRITES and self._unanswered_bytes <= limits.STORE_HERE_BYTES
+        return small and self._writer.is_quick
 
     async def _read(self, query: Query) -> Any:
         self._check_open()

@@ -1,4 +1,4 @@
-"""Group commit: what runs on the store's one writing thread.
+"""Group commit: what runs on the store's one writing thread, or on its loop where that is quicker.
 
 A group is one transaction: everything queued when it begins and what arrives while it fills, until the queue is
 empty, GROUP_COMMIT_WRITES are in or GROUP_COMMIT_MS have passed. While it is synced to disk the next one queues up,
@@ -86,6 +86,7 @@ class WriterStatistics:
     writes: int = 0
     largest_group: int = 0
     last_commit_ms: float = 0.0
+    recent_commit_ms: float = 2 * limits.STORE_HERE_COMMIT_MS  # moving average; slow until it is known
     total_commit_ms: float = 0.0
     longest_commit_ms: float = 0.0
     full: int = 0
@@ -163,6 +164,14 @@ class Writer:
             self._report("committed", group)
             self._checkpoint()
 
+    @property
+    def is_quick(self) -> bool:
+        """A small group is committed sooner than a thread is woken and wakes another: the disk was quick lately, and
+        the log is not about to be moved into the file."""
+        note = self.statistics
+        room = note.log_pages + limits.STORE_HERE_PAGES < self._checkpoint_at
+        return room and note.recent_commit_ms < limits.STORE_HERE_COMMIT_MS
+
     def finish(self) -> None:
         """Close the file, its log moved into it as far as nobody reads from it; the rest stays in the log and is not
         lost. The log of a file that failed is left for the next opening."""
@@ -199,11 +208,15 @@ class Writer:
         self._cursor.execute("COMMIT")
         group.commit_ms = (time.perf_counter() - started) * 1_000
         self._reserved_cas = max(self._reserved_cas, group.reserves_cas)
+        self._note_commit(group)
+
+    def _note_commit(self, group: Group) -> None:
         note = self.statistics
         note.groups += 1
         note.writes += group.writes
         note.largest_group = max(note.largest_group, group.writes)
         note.last_commit_ms = group.commit_ms
+        note.recent_commit_ms += (group.commit_ms - note.recent_commit_ms) / limits.STORE_RECENT_COMMITS
         note.total_commit_ms += group.commit_ms
         note.longest_commit_ms = max(note.longest_commit_ms, group.commit_ms)
 

@@ -36,6 +36,7 @@ import uvloop
 from runtime.mesh.node import MeshNode
 from runtime.store.api import Store
 from runtime.store.client import StoreClient
+from runtime.store.link import StoreLink
 from runtime.store.sqlite import SqliteStore
 from tests.bench.store_process import store_process
 from tests.support.mesh import ZmqBackend, until
@@ -250,7 +251,7 @@ async def compare(seconds: float, folders: list[Path]) -> dict[tuple[int, str], 
             "lockstep": Load(Lockstep(folders[1]), {f"unit:{n}": 0 for n in range(max(IN_FLIGHT))}),
             "plain": Load(Plain(folders[2]), {f"unit:{n}": 0 for n in range(max(IN_FLIGHT))}),
             "embedded": await Load.on(store),
-            "process": await Load.on(StoreClient(mesh)),
+            "process": await Load.on(StoreClient(StoreLink(mesh))),
         }
         for _ in range(max(1, round(seconds / (ROUND_S * len(found))))):
             for in_flight, way in found:

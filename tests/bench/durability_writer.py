@@ -21,7 +21,7 @@ from gameserver.units import Owned, UnitTable
 from runtime.mesh.open import open_mesh
 from runtime.service import Service, run
 from runtime.settings import read_settings
-from runtime.store.access import reach_store
+from runtime.store.access import serve_store
 from runtime.store.format import agree
 from world.entity import COMMIT, SERVER, WRITE_BEHIND, Act, Count, Entity, entity, field, mutator
 from world.ids import avatar_unit, entity_id
@@ -114,7 +114,7 @@ class Writer:
 
 async def start(service: Service) -> None:
     mesh = await open_mesh(service, role="gameserver", node_id=service.node_id, generation=None, publishes_state=False)
-    store = await reach_store(service.settings, mesh)
+    store = await serve_store(service, mesh)
     documents = Documents(service, store, await agree(store, service.settings.world_seed), life=mesh.me.nonce)
     generation = (await claim(documents, mesh)).generation
     documents.begin_generation(generation)

@@ -32,6 +32,7 @@ from tests.support import store_plane
 from tests.support.aio import run
 from tests.support.mesh import Backend, run_fake, run_zmq, until
 from tests.support.store_plane import CLUSTER
+from tests.support.streams import ends
 from world import limits
 
 Opener = Callable[[Path], AbstractAsyncContextManager[Store]]
@@ -83,9 +84,28 @@ def alone(opener: Opener) -> Callable[[Path, Test], None]:
     return run_alone
 
 
+def on_stream(folder: Path, test: Test) -> None:
+    """As the store process and its clients do it, but for the process."""
+
+    async def scenario() -> None:
+        store = SqliteStore(folder / "world.sqlite")
+        try:
+            async with ends() as at:
+                StoreServer(at.listener, store, lambda: 1)
+                await at.linked()
+                by_mesh = at.link.statistics.meshed
+                await test(StoreClient(at.link))
+                assert (at.link.statistics.meshed, at.link.statistics.opened) == (by_mesh, 1)
+        finally:
+            await store.close()
+
+    run(scenario(), uvloop=True)
+
+
 RUNNERS: dict[str, Callable[[Path, Test], None]] = {
     **{name: alone(opener) for name, opener in OPENERS.items()},
     "zmq": on_zmq,
+    "stream": on_stream,
     "fake_mesh": on_fake_mesh,
 }
 

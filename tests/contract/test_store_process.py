@@ -15,6 +15,7 @@ import pytest
 
 from runtime.store.api import Ambiguous, StoreError, Unavailable
 from runtime.store.client import StoreClient
+from runtime.store.link import StoreLink
 from tests.support.aio import run
 from tests.support.mesh import ZmqBackend, run_zmq, until
 
@@ -62,7 +63,8 @@ def test_killed_in_the_middle_of_writes_and_started_again(tmp_path: Path) -> Non
 
     async def scenario(backend: ZmqBackend) -> None:
         mesh = await backend.mesh("gameserver", "gs1", 1)
-        store = StoreClient(mesh)
+        link = StoreLink(mesh)
+        store = StoreClient(link, at_close=link.close)
         acknowledged: dict[str, int] = {}
         with store_process(tmp_path, mesh.me.command) as process:
             await ready(process)
@@ -70,19 +72,22 @@ def test_killed_in_the_middle_of_writes_and_started_again(tmp_path: Path) -> Non
             writers = [asyncio.ensure_future(write_until_failure(store, f"a:{n}", acknowledged)) for n in range(16)]
             await until(lambda: sum(acknowledged.values()) > 500)
             process.send_signal(signal.SIGSTOP)
-            sent_again = mesh.statistics.retries
-            await until(lambda: mesh.statistics.retries > sent_again)  # so something is on its way, unanswered
+            await asyncio.sleep(0.1)  # what it had answered has come
+            assert store.unanswered_writes == 16, "so all are on their way"
             process.kill()
         with store_process(tmp_path, mesh.me.command) as process:
             await ready(process)
             await until(lambda: mesh.book.members("store")[0].generation == 2)
             failures = await asyncio.gather(*writers)
+            assert link.statistics.broken == 1
             assert {type(error) for error in failures} <= {Ambiguous, Unavailable}
             assert any(isinstance(error, Ambiguous) for error in failures)
             for key, n in acknowledged.items():
                 document = await store.get(key)
                 assert int(document.value) in (n, n + 1), "acknowledged, or the one in flight on top of it"
                 await store.replace(key, b"after", document.cas)
+            assert link.statistics.opened == 2
+            await store.close()
 
     run_zmq(scenario)
 
@@ -92,7 +97,7 @@ def test_terminated_it_stops_cleanly_and_leaves_no_log_behind(tmp_path: Path) ->
         mesh = await backend.mesh("gameserver", "gs1", 1)
         with store_process(tmp_path, mesh.me.command) as process:
             addresses = (await ready(process))["addresses"]
-            assert {"command", "metrics"} <= set(addresses)
+            assert {"command", "metrics", "store"} <= set(addresses)
             await until(lambda: bool(mesh.book.members("store")))
             await StoreClient(mesh).insert("a:1", b"")
             process.send_signal(signal.SIGTERM)

@@ -12,6 +12,8 @@ from runtime.metrics import Distribution
 from runtime.store.access import ClientCollector
 from runtime.store.app import GroupMetrics, StoreCollector
 from runtime.store.client import StoreClient
+from runtime.store.link import LinkStatistics
+from runtime.store.listener import ListenerStatistics
 from runtime.store.server import StoreServer
 from runtime.store.sqlite import SqliteStore
 from tests.support.aio import run
@@ -46,14 +48,16 @@ def test_writes_their_messages_and_their_commits_are_told_by_both_ends(tmp_path:
         server = StoreServer(plane, store, lambda: 1)
         plane.joined(1)
         client = StoreClient(plane)
-        registry.register(StoreCollector(store, server))
-        registry.register(ClientCollector(client))
+        registry.register(StoreCollector(store, server, ListenerStatistics()))
+        registry.register(ClientCollector(client, LinkStatistics(streamed=3)))
         await asyncio.gather(*(client.insert(f"a:{n}", b"") for n in range(3)))
         await client.insert("a:3", b"")
         sample = registry.get_sample_value
         assert sample("projectk_store_client_writes_total") == 4
         assert sample("projectk_store_client_messages_total") == 2
         assert sample("projectk_store_client_largest_message") == 3
+        assert sample("projectk_store_client_stream_streamed_total") == 3
+        assert sample("projectk_store_streams") == sample("projectk_store_streams_opened_total") == 0
         assert sample("projectk_store_client_unanswered") == sample("projectk_store_client_refused_total") == 0
         assert (sample("projectk_store_batch_writes_count"), sample("projectk_store_batch_writes_sum")) == (2, 4)
         assert (sample("projectk_store_group_writes_count"), sample("projectk_store_group_writes_sum")) == (2, 4)

@@ -214,6 +214,86 @@ def test_reads_do_not_wait_for_a_commit_and_see_nothing_uncommitted(
     run(body())
 
 
+class Watched:
+    """Who commits, and how long that takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on_loop: list[bool] = []
+        self.ms = 0.1
+        loop, note = threading.get_ident(), Writer._note_commit
+
+        def took(writer: Writer, group: Group) -> None:
+            self.on_loop.append(threading.get_ident() == loop)
+            group.commit_ms = self.ms
+            note(writer, group)
+
+        monkeypatch.setattr(Writer, "_note_commit", took)
+
+
+def test_the_loop_commits_small_groups_itself_while_the_disk_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quick is what was: before the first commits nobody knows. A disk that stalls holds the loop up once."""
+
+    async def body() -> None:
+        watched = Watched(monkeypatch)
+        async with opened(tmp_path) as store:
+            for n in range(20):
+                await store.insert(f"a:{n}", b"")
+            assert (watched.on_loop[0], watched.on_loop[-1]) == (False, True)
+            watched.ms = 50.0
+            for n in range(20, 25):
+                await store.insert(f"a:{n}", b"")
+            assert watched.on_loop[20:] == [True, False, False, False, False]
+            watched.ms = 0.1
+            for n in range(25, 80):
+                await store.insert(f"a:{n}", b"")
+            assert (watched.on_loop[30], watched.on_loop[-1]) == (False, True)
+
+    run(body())
+
+
+@pytest.mark.parametrize(("writes", "size"), [(limits.STORE_HERE_WRITES + 1, 1), (1, limits.STORE_HERE_BYTES + 1)])
+def test_what_takes_longer_to_write_is_not_committed_on_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, size: int
+) -> None:
+    async def body() -> None:
+        watched = Watched(monkeypatch)
+        async with opened(tmp_path) as store:
+            for n in range(20):
+                await store.insert(f"a:{n}", b"")
+            await asyncio.gather(*(store.insert(f"b:{n}", bytes(size)) for n in range(writes)))
+            assert watched.on_loop[19:] == [True] + [False] * (len(watched.on_loop) - 20)
+
+    run(body())
+
+
+def test_the_log_is_never_moved_into_the_file_on_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STORE_CHECKPOINT_PAGES", limits.STORE_HERE_PAGES + 20)
+    moved: list[bool] = []
+    checkpoint, loop = Writer._checkpoint, threading.get_ident()
+
+    def watched(writer: Writer) -> None:
+        before = writer.statistics.checkpoints
+        checkpoint(writer)
+        if writer.statistics.checkpoints > before:
+            moved.append(threading.get_ident() == loop)
+
+    monkeypatch.setattr(Writer, "_checkpoint", watched)
+
+    async def body() -> None:
+        commits = Watched(monkeypatch)
+        async with opened(tmp_path) as store:
+            n = 0
+            while len(moved) < 2:
+                await store.insert(f"a:{n}", bytes(1_000))
+                n += 1
+        assert moved == [False, False]
+        assert any(commits.on_loop)
+
+    run(body())
+
+
 def test_a_long_log_is_moved_into_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STORE_CHECKPOINT_PAGES", 50)
 
