@@ -11,7 +11,7 @@ of them alike:
     plain       group commit in one process and nothing else: a thread writes and syncs what is queued, and what is
                 asked for meanwhile is the next group. No bounds, no checks, no reads
     embedded    SqliteStore in the callers' process
-    process     the store process over the mesh, as a cluster has it: codec, two sockets, two processes
+    process     the store process over its streams, as a cluster has it: codec, socket, two processes
 
 ``of plain``, ``of lockstep`` and ``of bare`` are the medians over the rounds of (its writes/s : the other's of the same
 round). ``CPU`` is what one write took of both processes' processors, which other work disturbs least.
