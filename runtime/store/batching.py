@@ -1,6 +1,6 @@
 """The client's writes on their way: what is asked for in one turn of the loop leaves as one message.
 
-A call over the mesh costs some 200 calls of functions at both ends, a write among others in a message only its own
+A call costs some 200 calls of functions at both ends, a write among others in a message only its own
 encoding and a place in a list. The mesh retries the message as it does any call, by its number, and the store sees it
 once; each write in it is answered for itself. Writes of durability NONE travel apart: the others' answers wait for the
 disk. A store of before MESH_PROTOCOL_BATCHES is sent its writes one by one.
