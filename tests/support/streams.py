@@ -11,12 +11,18 @@ from runtime.mesh.handling import Handling
 from runtime.mesh.statistics import MeshStatistics
 from runtime.store.link import StoreLink
 from runtime.store.listener import StoreListener
+from runtime.store.stream import HEAD
 from tests.support.mesh import until
 from world.ids import NodeId
 from world.limits import RPC_DEADLINE_MS
-from world.messages import Member, Message, Ok
+from world.messages import Member, Message, Ok, encode
 
 STORE, CLIENT = NodeId("st1"), NodeId("gs1")
+
+
+def framed(number: int, message: Message) -> bytes:
+    body = encode(message)
+    return HEAD.pack(len(body), number) + body
 
 
 def member(role: str, node: NodeId, generation: int, store: str = "") -> Member:

@@ -14,18 +14,13 @@ from runtime.store.client import StoreClient
 from runtime.store.listener import StoreListener
 from runtime.store.memory import MemoryStore
 from runtime.store.server import StoreServer
-from runtime.store.stream import HEAD, HELLO
+from runtime.store.stream import HELLO
 from tests.support.aio import run
-from tests.support.streams import CLIENT, STORE, Ends, ends, member
-from world.limits import COMMAND_MESSAGE_BYTES
+from tests.support.streams import CLIENT, STORE, Ends, ends, framed, member
+from world.limits import COMMAND_MESSAGE_BYTES, RPC_DEADLINE_MS
 from world.messages import Message, Ok, Problem, StoreCounter, StoreHello, StoreNumber, encode
 
 MINE = StoreHello(CLIENT, 1, STORE, 1)
-
-
-def framed(number: int, message: Message) -> bytes:
-    body = encode(message)
-    return HEAD.pack(len(body), number) + body
 
 
 def counting(into: StoreListener) -> None:
@@ -46,6 +41,14 @@ class Silent:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self.waiting.append((message, answer))
         return answer
+
+    async def called(self, at: Ends, deadline_ms: float = RPC_DEADLINE_MS) -> "asyncio.Task[Message]":
+        """A call that has arrived here by a stream and waits for its answer."""
+        await at.linked()
+        before = len(self.waiting)
+        call = asyncio.ensure_future(at.ask(StoreCounter("n:1"), deadline_ms))
+        await at.until(lambda: len(self.waiting) > before)
+        return call
 
     def answer(self) -> None:
         message, answer = self.waiting.pop(0)
@@ -108,9 +111,7 @@ def test_a_stream_that_breaks_leaves_its_calls_uncertain_and_is_opened_anew() ->
 
     async def body() -> None:
         async with ends(silent) as at:
-            await at.linked()
-            call = asyncio.ensure_future(at.ask(StoreCounter("n:1")))
-            await at.until(lambda: bool(silent.waiting))
+            call = await silent.called(at)
             for stream in at.listener._streams:
                 stream.transport.abort()
             with pytest.raises(Unreachable) as broken:
@@ -154,9 +155,7 @@ def test_a_store_declared_dead_fails_what_waits_for_it() -> None:
 
     async def body() -> None:
         async with ends(silent) as at:
-            await at.linked()
-            call = asyncio.ensure_future(at.ask(StoreCounter("n:1")))
-            await at.until(lambda: bool(silent.waiting))
+            call = await silent.called(at)
             at.client.book.declare_dead(STORE, 1)
             with pytest.raises(Unreachable) as dead:
                 await call
@@ -335,9 +334,7 @@ def test_a_late_call_does_not_end_a_stream_that_answers_others() -> None:
 
     async def body() -> None:
         async with ends(silent) as at:
-            await at.linked()
-            slow = asyncio.ensure_future(at.ask(StoreCounter("n:1"), deadline_ms=60))
-            await at.until(lambda: len(silent.waiting) == 1)
+            slow = await silent.called(at, deadline_ms=60)
             with pytest.raises(Refused, match="unhandled"):
                 await at.ask(StoreNumber(1))
             with pytest.raises(DeadlineExceeded):
@@ -467,9 +464,7 @@ def test_a_closed_link_asks_by_the_mesh_and_leaves_what_waits_uncertain() -> Non
 
     async def body() -> None:
         async with ends(silent) as at:
-            await at.linked()
-            call = asyncio.ensure_future(at.ask(StoreCounter("n:1")))
-            await at.until(lambda: bool(silent.waiting))
+            call = await silent.called(at)
             await at.link.close()
             with pytest.raises(Unreachable) as ended:
                 await call

@@ -3,13 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.store.stream import HEAD, Stream
-from world.messages import Message, StoreNumber, encode
-
-
-def framed(number: int, message: Message) -> bytes:
-    body = encode(message)
-    return HEAD.pack(len(body), number) + body
+from runtime.store.stream import Stream
+from tests.support.streams import framed
+from world.messages import Message, StoreNumber
 
 
 class Taken(Stream):
