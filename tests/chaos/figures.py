@@ -132,6 +132,9 @@ class Timeline:
                 return self.own[n]
         return None
 
+    def next(self, op: str, after_s: float) -> Entry | None:
+        return next((entry for entry in self.own[bisect_right(self._times, after_s) :] if entry.op == op), None)
+
     def connected(self, at_s: float) -> bool:
         """In a session, and attached."""
         attached, closed = self.last("attached", at_s), self.last("closed", at_s)
@@ -166,10 +169,11 @@ def _cut_off(asked: Entry, answer: Entry, at_s: float) -> bool:
 
 def _of_player(player: Timeline, strike: Strike, found: Figures) -> None:
     window = player.between(strike.at_s, strike.until_s)
-    for n, entry in enumerate(window):
+    for entry in window:
         if entry.op == "closed" and not entry.value["left"]:
             found.counts[f"closed {entry.value['code']}"] += 1
-            found.add("away_s", next((e.t - entry.t for e in window[n:] if e.op == "attached"), NEVER))
+            back = player.next("attached", entry.t)
+            found.add("away_s", NEVER if back is None else back.t - entry.t)
         elif entry.op == "connect" and entry.type == "fail":
             found.counts[f"connect failed: {entry.value['kind']}"] += 1
     for entry, answer in player.commands(strike.at_s, strike.until_s):

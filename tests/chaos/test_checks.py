@@ -298,6 +298,12 @@ def test_a_hand_offs_pause_is_what_the_oldest_input_waited() -> None:
     assert found.samples["seen_ms"] == [90]
 
 
+def test_who_is_back_after_the_next_strike_only_was_away_until_then() -> None:
+    story = struck("kill-gateway", "gw1").resumed().add("invoke", "kill-login", 0, {"target": "lg1"}, NEMESIS)
+    story.add("ok", "kill-login", 0, {"target": "lg1"}, NEMESIS).attached(items=None)
+    assert figures(served(story))["kill-gateway"].samples["away_s"] == [pytest.approx(0.5)]
+
+
 def test_who_is_never_served_again_counts_as_never() -> None:
     found = figures(struck("kill-gameserver", "gs1").entries)
     assert found["kill-gameserver"].samples["acts_s"] == [NEVER]
