@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tests.chaos.figures import strikes
 from tests.chaos.history import STORE, Entry, by_player
 from tests.chaos.holds import held
 from tests.support.ledger import Told, violations
@@ -27,7 +28,10 @@ from world.unit_document import UnitDocument
 
 PERHAPS = frozenset({"store_unavailable", "unreachable", "internal", "settled", "deadline"})  # docs/protocol/07
 SESSION_OVER = frozenset({4001, 4008})
-LOCKED_S = 30.0  # nothing is locked, undecided or under way for longer
+LOCKED_S = 30.0  # nothing is locked, undecided or under way for longer, not counting STORELESS
+STORELESS = frozenset(
+    {"store-away", "store-dead", "pause-store", "fill-disk"}
+)  # faults in which nothing can be written
 SHOWN = 8  # sentences of one judge
 
 
@@ -222,13 +226,16 @@ def told_alike(entries: Iterable[Entry]) -> list[str]:
     ]
 
 
-def long_held(entries: Iterable[Entry]) -> list[str]:
+def long_held(entries: Sequence[Entry]) -> list[str]:
     """Of a committed intent only what it locks counts: without, it waits for nobody but the sweep that removes it."""
     wrong = []
+    storeless = [(strike.at_s, strike.over_s) for strike in strikes(entries) if strike.kind in STORELESS]
     for entry in entries:
         if entry.who == STORE and entry.op == "held":
             kind, where, what, least_s, most_s = entry.value
-            if most_s > LOCKED_S and (kind, what) != ("intent", COMMITTED):
+            begin_s = entry.t - most_s
+            waited_s = sum(max(0.0, min(over, entry.t) - max(at, begin_s)) for at, over in storeless)
+            if most_s - waited_s > LOCKED_S and (kind, what) != ("intent", COMMITTED):
                 wrong.append(f"{kind} {where} {what}: for {least_s:.0f} to {most_s:.0f} s, not {LOCKED_S:.0f}")
     return wrong
 

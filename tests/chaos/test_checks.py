@@ -172,6 +172,19 @@ def test_what_is_held_for_long_is_seen() -> None:
     assert told("intent", COMMITTED, 27.0, 31.0) == [], "it locks nothing"
 
 
+def test_what_waits_for_a_store_that_is_away_is_not_held_meanwhile() -> None:
+    def told(kind: str, most_s: float) -> list[str]:
+        strike = [
+            Entry(at, NEMESIS, what, kind, 0, {"target": "st1"}) for at, what in ((100.0, "invoke"), (130.0, "ok"))
+        ]
+        note = Entry(140.0, STORE, "note", "held", 0, ["transfer", "avatar:1", "8", most_s, most_s])
+        return checks.trades([*strike, note], {})
+
+    assert told("store-dead", 59.0) == [], "30 of them there was no store"
+    assert "for 61 to 61 s" in told("store-dead", 61.0)[0]
+    assert "for 31 to 31 s" in told("kill-gameserver", 31.0)[0]
+
+
 def test_what_is_left_when_nobody_plays_any_more_is_seen() -> None:
     unit = msgspec.json.encode(UnitDocument(Data(), pending={"1.1.1.0": Hold([])}, format=FORMAT))
     settled = [Entry(1.0, STORE, "note", "settled", 0, [30.0])]
