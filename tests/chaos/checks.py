@@ -29,6 +29,7 @@ from world.unit_document import UnitDocument
 PERHAPS = frozenset({"store_unavailable", "unreachable", "internal", "settled", "deadline"})  # docs/protocol/07
 SESSION_OVER = frozenset({4001, 4008})
 LOCKED_S = 30.0  # nothing is locked, undecided or under way for longer, not counting STORELESS
+COARSE_S = 10.0  # pictures too far apart to tell: then only what was certainly held for longer is wrong
 STORELESS = frozenset(
     {"store-away", "store-dead", "pause-store", "fill-disk"}
 )  # faults in which nothing can be written
@@ -235,7 +236,8 @@ def long_held(entries: Sequence[Entry]) -> list[str]:
             kind, where, what, least_s, most_s = entry.value
             begin_s = entry.t - most_s
             waited_s = sum(max(0.0, min(over, entry.t) - max(at, begin_s)) for at, over in storeless)
-            if most_s - waited_s > LOCKED_S and (kind, what) != ("intent", COMMITTED):
+            longest_s = most_s if most_s - least_s < COARSE_S else least_s
+            if longest_s - waited_s > LOCKED_S and (kind, what) != ("intent", COMMITTED):
                 wrong.append(f"{kind} {where} {what}: for {least_s:.0f} to {most_s:.0f} s, not {LOCKED_S:.0f}")
     return wrong
 

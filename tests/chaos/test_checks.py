@@ -169,6 +169,8 @@ def test_what_is_held_for_long_is_seen() -> None:
     for kind, what in (("locked", "1.1.1.0"), ("intent", PENDING), ("transfer", "8")):
         assert told(kind, what, 20.0, 29.0) == []
         assert told(kind, what, 27.0, 31.0) == [f"{kind} avatar:1 {what}: for 27 to 31 s, not 30"]
+        assert told(kind, what, 21.0, 31.0) == [], "pictures this far apart do not show it"
+        assert told(kind, what, 31.0, 61.0) == [f"{kind} avatar:1 {what}: for 31 to 61 s, not 30"]
     assert told("intent", COMMITTED, 27.0, 31.0) == [], "it locks nothing"
 
 
