@@ -36,7 +36,12 @@ NOBODY = "02:00:00:00:00:99"
 USUAL_S = 4.0  # before the cut
 WATCHED_S = 6.0  # after it at least; else as long as the cut was: a doubling pause ends by then
 WELL_S = 1.0  # healed since it is well for so long
-LIMITS_MS = {"heard": SUSPECT_AFTER_MS, "cells fresh": STALE_AFTER_MS, "calls answered": SUSPECT_AFTER_MS}
+LIMITS_MS = {
+    "heard": SUSPECT_AFTER_MS,
+    "cells fresh": STALE_AFTER_MS,
+    "calls answered": SUSPECT_AFTER_MS,
+    "a store's calls answered": SUSPECT_AFTER_MS,
+}
 
 
 def ip(*words: str) -> str:

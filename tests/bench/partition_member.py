@@ -1,10 +1,12 @@
 """A member of the mesh that publishes digests, listens to the other's and calls it, and says how that goes.
 
-A line on stdout every LOOK_S: ``[monotonic s, ms since anything was heard of the other, staleness of its cells in ms,
-ms since its last answered call began]``. ``python -m tests.bench.partition_member`` with PROJECTK_ variables.
+It also takes streams as a store does, and asks the other by one. A line on stdout every LOOK_S: ``[monotonic s, ms
+since anything was heard of the other, staleness of its cells in ms, ms since its last answered call began, ms since its
+last answered call of a store began]``. ``python -m tests.bench.partition_member`` with PROJECTK_ variables.
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -13,13 +15,17 @@ import numpy as np
 
 from runtime.cells import CellPublishing, CellSubscriber
 from runtime.mesh.api import Mesh, MeshError
+from runtime.mesh.node import MeshNode
 from runtime.mesh.open import open_mesh
 from runtime.service import Service, run
 from runtime.settings import read_settings
+from runtime.store.app import listen, open_streams
+from runtime.store.link import StoreLink
+from runtime.store.server import Everywhere
 from world.channels.publisher import CellPublisher, summary_of
 from world.ids import NodeId, node_number
-from world.limits import DIGEST_MS
-from world.messages import AskSnapshot
+from world.limits import DIGEST_MS, STORE_CALL_MS
+from world.messages import AskSnapshot, StoreCounter, StoreNumber
 
 CELL = 7
 LOOK_S = 0.05
@@ -39,6 +45,9 @@ class Probe:
         self._in = CellSubscriber(service, mesh, lambda *_: None, lambda *_: None)
         self._in.want({CELL})
         self._answered_s = time.monotonic()
+        self._link = StoreLink(mesh)
+        self._stored_s = time.monotonic()
+        self._asking: set[asyncio.Task[None]] = set()  # STORE_CALL_MS / CALL_EVERY_S of them at most
 
     def _other(self) -> NodeId | None:
         return next((NodeId(m.id) for m in self._mesh.book.members("gameserver") if m.id != self._node), None)
@@ -59,20 +68,41 @@ class Probe:
                 pass  # the next one may be answered
             await asyncio.sleep(CALL_EVERY_S)
 
+    async def ask(self) -> None:
+        """As many callers do: the next does not wait for the one before."""
+        while True:
+            if other := self._other():
+                self._asking.add(task := asyncio.create_task(self._ask(other, time.monotonic())))
+                task.add_done_callback(self._asking.discard)
+            await asyncio.sleep(CALL_EVERY_S)
+
+    async def _ask(self, other: NodeId, began_s: float) -> None:
+        with contextlib.suppress(MeshError):
+            await self._link.call(other, StoreCounter("n:1", 1), deadline_ms=STORE_CALL_MS)
+            self._stored_s = max(self._stored_s, began_s)
+
     async def say(self) -> None:
         while True:
             if other := self._other():
                 now_s = time.monotonic()
                 stale_ms = self._in.staleness_ms(node_number(other))
-                row = (now_s, self._mesh.book.silent_ms(other), stale_ms, (now_s - self._answered_s) * 1_000)
-                print(json.dumps(row), flush=True)
+                since_ms = [(now_s - answered_s) * 1_000 for answered_s in (self._answered_s, self._stored_s)]
+                print(json.dumps([now_s, self._mesh.book.silent_ms(other), stale_ms, *since_ms]), flush=True)
             await asyncio.sleep(LOOK_S)
+
+
+async def take_streams(service: Service, mesh: MeshNode) -> str:
+    """Where it takes them; a counter is answered by what was to be added."""
+    listener = listen(service, mesh)
+    Everywhere(mesh, listener).serve(StoreCounter, lambda _sender, message: StoreNumber(message.delta))
+    return await open_streams(service.settings, mesh, listener)
 
 
 async def start(service: Service) -> None:
     mesh = await open_mesh(service, role="gameserver", node_id=service.node_id, generation=None, publishes_state=True)
+    mesh.update_me(store=await take_streams(service, mesh))
     probe = Probe(service, mesh)
-    for name in ("publish", "call", "say"):
+    for name in ("publish", "call", "ask", "say"):
         service.spawn(getattr(probe, name)(), name, loop=True)
     service.ready(command=mesh.me.command)
 
