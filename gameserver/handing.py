@@ -6,7 +6,6 @@ are answered busy and kept by the gateway, a client's close is kept here for who
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gameserver.attach import Attaching
@@ -100,7 +99,8 @@ class Handing:
         async with self._slots:
             giving = Giving(owned, to, self._clock.world_ms())
             if self.may_give(owned):
-                giving.problem, _ = await asyncio.gather(self._announce(giving), self._settle_ahead(owned))
+                ahead = await asyncio.gather(self._announce(giving), self._settle_ahead(owned))
+                giving.problem = ahead[0] or ahead[1]
             if giving.problem or not self.may_give(owned):
                 giving.problem = giving.problem or ("busy" if self._documents.failing_ms() == 0 else StoreGone.code)
                 return giving
@@ -148,21 +148,29 @@ class Handing:
         await self._idle.wait()
 
     async def _announce(self, giving: Giving) -> str:
-        """Let the destination prepare while the unit still serves; why it will not take it, "" where it may."""
+        """Let the destination prepare while the unit still serves; why it will not take it, "" where it may. Its answer
+        says that the store has just taken a write of it: without, a frozen unit might stay so for as long as the store
+        is silent."""
         at = [self._state.position(presence.avatar) for presence in self._present(giving.owned)]
         ahead = HandOffAhead(giving.owned.key, (int(at[0].x), int(at[0].y)) if at else None)
         try:
             await self._mesh.call(giving.to, ahead, deadline_ms=HANDOFF_AHEAD_MS)
         except Refused as refused:
             return refused.code if refused.code in NOT_TAKEN else ""
-        except (Unreachable, DeadlineExceeded):
-            return ""  # the offer finds out
+        except (Unreachable, DeadlineExceeded) as lost:
+            return lost.code
         return ""
 
-    async def _settle_ahead(self, owned: Owned) -> None:
-        """Wait for the write in flight while the unit still serves; what comes after it is settled in the freeze."""
-        with suppress(StoreGone, Fenced):
+    async def _settle_ahead(self, owned: Owned) -> str:
+        """Wait for the write in flight while the unit still serves; what comes after it is settled in the freeze. Why
+        it must not be frozen, "" where it may."""
+        try:
             await self._table.settle(owned, HANDOFF_SETTLE_MS)
+        except StoreGone as gone:
+            return gone.code
+        except Fenced:
+            pass  # the freeze finds out
+        return ""
 
     # -- one hand-off ------------------------------------------------------------------------------------------------
     async def _run(self, giving: Giving) -> None:

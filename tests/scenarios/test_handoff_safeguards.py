@@ -1,6 +1,7 @@
 """What keeps a hand-off right at its edges, each shown by what goes wrong without it."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.support.transcript import Transcript
 from tests.support.virtual import run_virtual
 from world.handoff import Event
 from world.ids import NodeId, natural_id
-from world.limits import HANDOFF_OFFER_MS, WAKE_WAIT_MS
+from world.limits import HANDOFF_AHEAD_MS, HANDOFF_OFFER_MS, WAKE_WAIT_MS
 from world.messages import (
     Busy,
     CommandResult,
@@ -36,6 +37,19 @@ def held(game: Game, node: str, unit: str) -> Owned:
 def begin(game: Game, unit: str, source: str = "gs1", to: str = "gs2") -> "asyncio.Task[bool]":
     giving = game.servers[source].game.handing.give(held(game, source, unit), NodeId(to))
     return asyncio.get_running_loop().create_task(giving)
+
+
+def once_frozen(game: Game, node: str, act: Callable[[], None]) -> None:
+    """``act()`` at its next hand-off, behind the announcement and before the offer."""
+    handing = game.servers[node].game.handing
+    freeze = handing._freeze
+
+    def frozen(owned: Owned) -> None:
+        handing._freeze = freeze  # type: ignore[method-assign]
+        freeze(owned)
+        act()
+
+    handing._freeze = frozen  # type: ignore[method-assign]
 
 
 def slow(game: Game, node: str, seconds: float) -> None:
@@ -149,7 +163,7 @@ def test_who_knows_more_hears_busy_until_it_is_decided() -> None:
     async def play() -> None:
         async with Game(3) as game:
             player = await game.player(1, at="gs1")
-            game.network.partition("gs2", "gs1")  # the answer is lost
+            once_frozen(game, "gs1", lambda: game.network.partition("gs2", "gs1"))  # the answer is lost
             giving = begin(game, player.unit)
             await game.until(lambda: game.owner(player.unit) == "gs2", seconds=1)
             assert not giving.done()
@@ -170,7 +184,7 @@ def test_a_document_that_nobody_can_read_costs_only_its_own_unit() -> None:
     async def play() -> None:
         async with Game(2) as game:
             player, other = await game.player(1, at="gs1"), await game.player(2, at="gs1")
-            game.network.partition("gs1", "gs2")
+            once_frozen(game, "gs1", lambda: game.network.partition("gs1", "gs2"))
             giving = begin(game, player.unit)
             await asyncio.sleep(0.1)
             game.store.table.documents[player.unit] = Document(b'{"owner": 5}', 99)
@@ -183,6 +197,31 @@ def test_a_document_that_nobody_can_read_costs_only_its_own_unit() -> None:
     run_virtual(play())
 
 
+@pytest.mark.parametrize("silent", ["gs2", "the store"])
+def test_nothing_is_frozen_for_a_destination_that_does_not_answer_ahead(silent: str) -> None:
+    """Nor for one whose store does not: what was offered would stand still until it does."""
+
+    async def play() -> None:
+        async with Game(2) as game:
+            player = await game.player(1, at="gs1")
+            froze: list[bool] = []
+            once_frozen(game, "gs1", lambda: froze.append(True))
+            if silent == "gs2":
+                game.network.partition("gs1", "gs2")
+            else:
+                game.store.pause()
+            assert not await begin(game, player.unit)
+            assert held(game, "gs1", player.unit).serving
+            assert froze == []
+            game.network.heal()
+            game.store.resume()
+            await asyncio.sleep(HANDOFF_AHEAD_MS / 1_000)
+            assert await begin(game, player.unit)
+            assert froze == [True]
+
+    run_virtual(play())
+
+
 def test_an_offer_that_never_left_is_not_taken_later() -> None:
     """Its source serves on without a write of its own: a copy that then reached the other one would make a second
     owner, with all that the first has done meanwhile undone."""
@@ -191,8 +230,9 @@ def test_an_offer_that_never_left_is_not_taken_later() -> None:
         async with Game(2) as game:
             player = await game.player(1, at="gs1")
             made = offers(game, "gs2")
-            game.network.disconnect("gs1", "gs2")
+            once_frozen(game, "gs1", lambda: game.network.disconnect("gs1", "gs2"))
             assert not await begin(game, player.unit)
+            assert game.servers["gs1"].game.handing.aborted == 1
             game.network.heal()
             await asyncio.sleep(1)
             assert made == []

@@ -98,6 +98,12 @@ async def hand_off(game: Game, player: Player) -> bool:
     return bool(done) and not task.cancelled() and task.result()
 
 
+def cut(game: Game, source: str, target: str) -> None:
+    """One way, until the offer was given up."""
+    game.network.partition(source, target)
+    asyncio.get_running_loop().call_later(HANDOFF_OFFER_MS / 1_000 + 0.5, game.network.heal)
+
+
 def test_plain() -> None:
     async def story(game: Game, player: Player, transcript: Transcript) -> None:
         assert await hand_off(game, player)
@@ -143,8 +149,7 @@ def test_the_destination_dies(state: str, end: str) -> None:
 
 def test_no_answer_then_reclaimed() -> None:
     async def story(game: Game, player: Player, transcript: Transcript) -> None:
-        game.network.partition("gs1", "gs2")
-        asyncio.get_running_loop().call_later(HANDOFF_OFFER_MS / 1_000 + 0.5, game.network.heal)
+        transcript.when("gs1", "offered", partial(cut, game, "gs1", "gs2"))
         assert not await hand_off(game, player)
 
     tell("no_answer", "The offer is lost; the source waits, changes the token, serves again", story, end="gs1")
@@ -152,8 +157,7 @@ def test_no_answer_then_reclaimed() -> None:
 
 def test_the_answer_is_lost() -> None:
     async def story(game: Game, player: Player, transcript: Transcript) -> None:
-        game.network.partition("gs2", "gs1")
-        asyncio.get_running_loop().call_later(HANDOFF_OFFER_MS / 1_000 + 0.5, game.network.heal)
+        transcript.when("gs1", "offered", partial(cut, game, "gs2", "gs1"))
         assert await hand_off(game, player)
 
     tell("answer_lost", "The answer is lost: the source's own write is overtaken, so it knows", story, end="gs2")
