@@ -43,6 +43,7 @@ export class Ui {
     this.overlay = byId("overlay");
     this.log = byId("chat-log");
     this.input = byId("chat-input");
+    if (matchMedia("(pointer: coarse)").matches) this.input.placeholder = "Talk to those near you";
     this.card = byId("card");
     this.cardKey = "";
     /** @type {Map<string, number>} */

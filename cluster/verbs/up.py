@@ -110,11 +110,13 @@ def gateway_ports(settings: Settings, host: str, first: int, flag: str) -> list[
 
 
 def _check_ready_file(path: Path | None) -> None:
+    """Its folder is made where it is missing: often it is that of the data, which the first start makes."""
     if path is None:
         return
     if path.is_dir():
         raise StartRefused(f"--ready-file {path}: is a folder.")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(path.name + ".new")
         draft.touch()
         draft.unlink()

@@ -41,6 +41,9 @@ def test_a_phone_shows_all_and_a_finger_walks(
 ) -> None:
     play = PlayPage(slow(profile(**PHONE)), f"{shared.url}/").open()
     assert_apart(play)
+    told = play.page.inner_text("#help")
+    assert "Tap the ground to walk" in told
+    assert "press" not in told, "there are no keys"
     play.page.tap("#help-close")
     play.page.tap("#chat-input")
     play.page.keyboard.type("a longer sentence that needs more than one line of the log on a narrow screen")

@@ -51,8 +51,9 @@ def test_it_says_what_is_ready_serves_it_and_stops_in_time(tmp_path: Path) -> No
 
 
 def test_ctrl_c_at_the_keyboard_stops_it_once(tmp_path: Path) -> None:
-    """The terminal sends SIGINT to the whole foreground group: the children must not get it."""
-    ready = tmp_path / "ready.json"
+    """The terminal sends SIGINT to the whole foreground group: the children must not get it. The ready file may be
+    wished for in a folder that is not there yet."""
+    ready = tmp_path / "var" / "ready.json"
     few = ["--gameservers", "1", "--gateways", "1", "--logins", "1", "--brokers", "1"]
     command = [*COMMAND, "up", "--port", "0", "--data", str(tmp_path / "var"), "--ready-file", str(ready), *few]
     pid, terminal = pty.fork()

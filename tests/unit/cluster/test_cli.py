@@ -22,7 +22,10 @@ from tests.support.cluster import projectk
         (["up", "--restart", "perhaps"], "--restart: input should be 'always' or 'never'"),
         (["up", "--nonsense"], "--nonsense"),
         (["up", "--gameservers", "1000"], "--gameservers: input should be less than or equal to 64"),
-        (["up", "--port", "0", "--ready-file", "nowhere/ready.json"], "--ready-file nowhere/ready.json: cannot be"),
+        (
+            ["up", "--port", "0", "--ready-file", "/dev/null/x/ready.json"],
+            "--ready-file /dev/null/x/ready.json: cannot be",
+        ),
         (["up", "--port", "0", "--ready-file", "/"], "--ready-file /: is a folder"),
         (["up", "--host", "203.0.113.1"], "--host 203.0.113.1: cannot listen there"),
         (["gameserver", "--id", "gs4"], "--join: "),
