@@ -30,9 +30,7 @@ PERHAPS = frozenset({"store_unavailable", "unreachable", "internal", "settled", 
 SESSION_OVER = frozenset({4001, 4008})
 LOCKED_S = 30.0  # nothing is locked, undecided or under way for longer, not counting STORELESS
 COARSE_S = 10.0  # pictures too far apart to tell: then only what was certainly held for longer is wrong
-STORELESS = frozenset(
-    {"store-away", "store-dead", "pause-store", "fill-disk"}
-)  # faults in which nothing can be written
+STORELESS = frozenset({"store-away", "store-dead", "pause-store", "fill-disk"})  # nothing can be written meanwhile
 SHOWN = 8  # sentences of one judge
 
 

@@ -230,6 +230,12 @@ class Watched:
         monkeypatch.setattr(Writer, "_note_commit", took)
 
 
+async def settled(store: SqliteStore) -> None:
+    """Twenty writes, after which it is known how quick the disk is."""
+    for n in range(20):
+        await store.insert(f"a:{n}", b"")
+
+
 def test_the_loop_commits_small_groups_itself_while_the_disk_is_quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,8 +244,7 @@ def test_the_loop_commits_small_groups_itself_while_the_disk_is_quick(
     async def body() -> None:
         watched = Watched(monkeypatch)
         async with opened(tmp_path) as store:
-            for n in range(20):
-                await store.insert(f"a:{n}", b"")
+            await settled(store)
             assert (watched.on_loop[0], watched.on_loop[-1]) == (False, True)
             watched.ms = 50.0
             for n in range(20, 25):
@@ -260,8 +265,7 @@ def test_what_takes_longer_to_write_is_not_committed_on_the_loop(
     async def body() -> None:
         watched = Watched(monkeypatch)
         async with opened(tmp_path) as store:
-            for n in range(20):
-                await store.insert(f"a:{n}", b"")
+            await settled(store)
             await asyncio.gather(*(store.insert(f"b:{n}", bytes(size)) for n in range(writes)))
             assert watched.on_loop[19:] == [True] + [False] * (len(watched.on_loop) - 20)
 

@@ -406,8 +406,7 @@ def test_a_client_that_asks_too_much_at_once_is_read_from_no_more_until_it_is_an
             for number in range(1, 200):
                 writer.write(struct.pack("<IQ", size, number) + padded(size))
             await at.until(lambda: at.listener.statistics.paused == 1)
-            running = len(silent.waiting)
-            assert running == 4
+            assert len(silent.waiting) == 4
             while silent.waiting:
                 silent.waiting.pop()[1].set_result(Ok())
             await at.until(lambda: at.listener.statistics.paused == 2)
